@@ -28,15 +28,19 @@ def as_vectors(values: ArrayLike, dim: int, metric: Metric, *, field: str = "vec
     try:
         array = np.asarray(values, dtype=np.float32)
     except (TypeError, ValueError, OverflowError) as error:
-        raise invalid("got a vector that is not a rectangle of numbers", field=field,
-                      hint=f"send {dim} numbers") from error
+        raise invalid(
+            "got a vector that is not a rectangle of numbers", field=field, hint=f"send {dim} numbers"
+        ) from error
     if array.ndim == 1:
         array = array[None, :]
     if array.ndim != 2:
         raise invalid(f"got an array of {array.ndim} dimensions, wanted vectors of {dim} numbers", field=field)
     if array.shape[1] != dim:
-        raise invalid(f"got a vector of {array.shape[1]} numbers, wanted {dim}", field=field,
-                      hint="the collection's size is set when it is created")
+        raise invalid(
+            f"got a vector of {array.shape[1]} numbers, wanted {dim}",
+            field=field,
+            hint="the collection's size is set when it is created",
+        )
     bad = faults(array, metric)
     if bad.any():
         row = int(np.argmax(bad))
@@ -63,10 +67,14 @@ def describe_fault(vector: Vectors, field: str) -> VssError:
         return invalid(f"got {vector[at]} at position {at}, wanted a finite number", field=field)
     at = int(np.argmax(np.abs(vector)))
     if abs(vector[at]) > MAX_COMPONENT:
-        return invalid(f"got {vector[at]:g} at position {at}, wanted at most {MAX_COMPONENT:g} in magnitude",
-                       field=field)
-    return invalid("got a zero vector, which has no direction under Cosine", field=field,
-                   hint="leave the point out, or create the collection with Dot or Euclid")
+        return invalid(
+            f"got {vector[at]:g} at position {at}, wanted at most {MAX_COMPONENT:g} in magnitude", field=field
+        )
+    return invalid(
+        "got a zero vector, which has no direction under Cosine",
+        field=field,
+        hint="leave the point out, or create the collection with Dot or Euclid",
+    )
 
 
 def normalised(array: Vectors) -> Vectors:

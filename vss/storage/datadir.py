@@ -1,0 +1,107 @@
+"""The data directory: where its parts lie, and the lock of its one writer.
+
+<data>/catalog.db                       names -> collection ids
+<data>/writer.lock                      held by the one process that commits
+<data>/vss.sock                         where that process listens, when it is a server
+<data>/collections/<id>/log.db          operations, and the pointer to the current generation
+                        manifests/000007.json
+                        artifacts/<sha256>
+                        staging/        what a job is building
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+
+from vss.errors import Code, VssError
+
+REMOTE_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs", "fuse.s3fs"}
+)
+"""SQLite's locks are not reliable on these (https://sqlite.org/faq.html#q5)."""
+
+
+class DataDir:
+    """The paths of one data directory. Creates it when it is not there.
+
+    Raises VssError (STORAGE) when it cannot be created or lies on a remote file system.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        try:
+            (self.path / "collections").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise VssError(
+                Code.STORAGE,
+                f"cannot create the data directory: {error.strerror}",
+                hint="choose another with --data",
+            ) from error
+        kind = file_system(self.path)
+        if kind in REMOTE_FILE_SYSTEMS:
+            raise VssError(
+                Code.STORAGE,
+                f"the data directory lies on {kind}, wanted a local file system",
+                hint="choose another with --data",
+            )
+        self.catalog = self.path / "catalog.db"
+        self.lock = self.path / "writer.lock"
+        self.socket = self.path / "vss.sock"
+
+    def collection(self, collection_id: str) -> Path:
+        """The folder of one collection, by its random id (never by its name)."""
+        return self.path / "collections" / collection_id
+
+
+def file_system(path: Path) -> str:
+    """The type of the file system that holds the path ("ext4"), or "" where the system does not tell."""
+    try:
+        mounts = Path("/proc/self/mounts").read_text().splitlines()
+    except OSError:
+        return ""
+    best, kind = "", ""
+    for line in mounts:
+        fields = line.split()
+        point = fields[1].replace("\\040", " ")
+        if (path == Path(point) or Path(point) in path.parents) and len(point) >= len(best):
+            best, kind = point, fields[2]
+    return kind
+
+
+class WriterLock:
+    """`writer.lock`: an advisory lock that the kernel frees when its process ends, however it ends.
+
+    Raises VssError (LOCKED) when another process holds it.
+    """
+
+    def __init__(self, data: DataDir) -> None:
+        self._file = open(data.lock, "a+")  # noqa: SIM115 - held until close
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise VssError(
+                Code.LOCKED,
+                f"another process (pid {holder}) is the writer of this data directory",
+                hint="stop it, or send the write to it",
+            ) from error
+        self._file.truncate(0)
+        self._file.write(str(os.getpid()))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Give the lock back."""
+        self._file.close()
+
+    def __enter__(self) -> WriterLock:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

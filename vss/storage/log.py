@@ -1,0 +1,182 @@
+"""The log of one collection: every write as a row, and the pointer to the current generation, in one SQLite file.
+
+SQLite through apsw, WAL mode, synchronous=FULL: `append` returns after the rows are on disk, and SQLite's own recovery
+is the crash recovery. Sequence numbers come from AUTOINCREMENT, so none is ever used twice.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+import apsw
+import msgspec
+import numpy as np
+
+from vss.errors import Code, VssError
+from vss.storage.manifest import FORMAT
+from vss.types import Vectors
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS operations (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind INTEGER NOT NULL,
+    key BLOB NOT NULL,
+    vectors BLOB NOT NULL,
+    payload BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS pointer (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    format INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
+    manifest TEXT NOT NULL,
+    covered_seq INTEGER NOT NULL
+);
+"""
+
+
+class Kind(IntEnum):
+    """What an operation does to its point."""
+
+    UPSERT = 1
+    DELETE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One row of the log. `vectors` is what `pack_vectors` made; `seq` is 0 until it is written."""
+
+    kind: Kind
+    key: bytes
+    vectors: bytes = b""
+    payload: bytes = b"{}"
+    seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """The current generation (0: none yet), its manifest's sha256, and the last operation that it covers."""
+
+    generation: int
+    manifest: str
+    covered_seq: int
+
+
+def pack_vectors(vectors: Mapping[str, Vectors]) -> bytes:
+    """Named `(dim,)` float32 vectors as msgpack of little-endian bytes."""
+    return msgspec.msgpack.encode({name: vector.astype("<f4").tobytes() for name, vector in vectors.items()})
+
+
+def unpack_vectors(data: bytes) -> dict[str, Vectors]:
+    """What `pack_vectors` was given."""
+    raw = msgspec.msgpack.decode(data, type=dict[str, bytes])
+    return {name: np.frombuffer(value, dtype="<f4") for name, value in raw.items()}
+
+
+class Log:
+    """One collection's log. Reading is safe from any thread; only the holder of the writer lock appends."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._write_lock = threading.Lock()
+        self._read_lock = threading.Lock()
+        with storage_errors():
+            self._writer = connect(path)
+            with self._writer:
+                self._writer.execute(_SCHEMA)
+                self._writer.execute("INSERT OR IGNORE INTO pointer VALUES (1, ?, 0, '', 0)", (FORMAT,))
+            self._reader = connect(path)
+            ((found,),) = self._reader.execute("SELECT format FROM pointer")
+        if found > FORMAT:
+            raise VssError(
+                Code.UNSUPPORTED,
+                f"the log has format {found}, this program reads up to {FORMAT}",
+                hint="start a newer version of vss",
+            )
+
+    def append(self, operations: Sequence[Operation]) -> int:
+        """Write the operations in one durable transaction; all or nothing. Returns the last one's seq."""
+        with self._write_lock, storage_errors(), self._writer:
+            self._writer.executemany(
+                "INSERT INTO operations (kind, key, vectors, payload) VALUES (?, ?, ?, ?)",
+                ((int(op.kind), op.key, op.vectors, op.payload) for op in operations),
+            )
+            return self._writer.last_insert_rowid()
+
+    def publish(self, expected: int, pointer: Pointer) -> None:
+        """Move the pointer from generation `expected`. VssError (CONFLICT) when another one is current."""
+        with self._write_lock, storage_errors(), self._writer:
+            ((current,),) = self._writer.execute("SELECT generation FROM pointer")
+            if current != expected:
+                raise VssError(
+                    Code.CONFLICT,
+                    f"generation {current} is current, the job was built on {expected}",
+                    hint="run the job again",
+                )
+            self._writer.execute(
+                "UPDATE pointer SET generation = ?, manifest = ?, covered_seq = ?",
+                (pointer.generation, pointer.manifest, pointer.covered_seq),
+            )
+
+    def data_version(self) -> int:
+        """A number that changes when any connection but the reader's has committed (SQLite's `data_version`)."""
+        with self._read_lock:
+            return int(self._reader.pragma("data_version"))
+
+    def read(self, generation: int, after: int) -> tuple[Pointer, list[Operation]]:
+        """The pointer, and the operations that it leaves uncovered, at one moment.
+
+        When `generation` is still the current one only operations with `seq > after` are read.
+        """
+        with self._read_lock, storage_errors(), self._reader:
+            ((current, manifest, covered),) = self._reader.execute(
+                "SELECT generation, manifest, covered_seq FROM pointer"
+            )
+            start = after if current == generation else covered
+            rows = self._reader.execute(
+                "SELECT kind, key, vectors, payload, seq FROM operations WHERE seq > ? ORDER BY seq", (start,)
+            )
+            return Pointer(current, manifest, covered), [
+                Operation(Kind(kind), key, vectors, payload, seq) for kind, key, vectors, payload, seq in rows
+            ]
+
+    def last_seq(self) -> int:
+        """The highest sequence number that was ever given; 0 for none."""
+        with self._read_lock, storage_errors():
+            for (seq,) in self._reader.execute("SELECT seq FROM sqlite_sequence WHERE name = 'operations'"):
+                return int(seq)
+            return 0
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._writer.close()
+        self._reader.close()
+
+
+def connect(path: Path) -> apsw.Connection:
+    """A connection with the settings that durability rests on."""
+    connection = apsw.Connection(str(path))
+    connection.set_busy_timeout(10_000)
+    connection.pragma("journal_mode", "wal")
+    connection.pragma("synchronous", "full")
+    return connection
+
+
+class storage_errors:  # noqa: N801 - reads as a statement
+    """Turns SQLite's failures (disk full, I/O error, corruption) into `VssError`."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+            raise VssError(Code.CORRUPT, "the log is damaged", hint="restore the collection from a snapshot") from error
+        if isinstance(error, apsw.Error):
+            raise VssError(
+                Code.STORAGE,
+                f"the write-ahead log failed: {error}",
+                hint="check the disk; nothing of this request was applied",
+            ) from error
