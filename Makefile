@@ -1,0 +1,98 @@
+# The commands of the project. `make` lists them. Needed: make, Python >= 3.11 with its venv module; no compiler.
+#
+#   make PYTHON=python3.12 setup      another Python than python3
+#   make TORCH_INDEX=URL setup        a further package index. PyPI's torch for Linux on x86-64 brings gigabytes of
+#                                     CUDA; https://download.pytorch.org/whl/cpu has the build without.
+#   make PYTEST_ARGS='-k filters' test
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+PYTEST_ARGS ?=
+DATA ?= $(if $(wildcard .demo),.demo,vss-data)
+SERVE_ARGS ?=
+CASE ?= *
+
+BIN := $(VENV)/bin
+PIP_FLAGS := --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+PINS := constraints-cpu.txt
+TORCH_PIN := $(shell sed -n 's/^torch==//p' $(PINS) 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# Two targets at once would install into one environment at once.
+.NOTPARALLEL:
+.PHONY: help setup demo test lint serve bench soak constraints clean
+
+help: ## List these commands
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+setup: $(VENV)/.dev ## Make .venv with everything for development
+
+demo: $(VENV)/.models ## The main job on real text: embed, index, serve, search, recommend
+	$(BIN)/vss demo
+
+test: $(VENV)/.dev ## Run the tests (PYTEST_ARGS='-k name' for some)
+	$(BIN)/pytest -m "not soak" $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev ## Check style, types and architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/test_architecture.py
+
+serve: $(VENV)/.models ## Serve the demo's data, or vss-data (DATA=, SERVE_ARGS='--port 8000')
+	$(BIN)/vss serve --data $(DATA) $(SERVE_ARGS)
+
+bench: $(VENV)/.dev ## Run benchmarks/cases, JSON lines (CASE=name for one)
+	@set -e; found=; for case in benchmarks/cases/$(CASE).py; do \
+	  name=$$(basename "$$case" .py); \
+	  if [ ! -f "$$case" ] || [ "$$name" = __init__ ]; then continue; fi; \
+	  found=yes; echo "# $$name" >&2; $(BIN)/python -m benchmarks.cases.$$name; \
+	done; [ -n "$$found" ] || { echo "make bench: there is no benchmarks/cases/$(CASE).py" >&2; exit 1; }
+
+soak: $(VENV)/.dev ## Run the long proofs that `make test` leaves out
+	@status=0; $(BIN)/pytest -m soak $(PYTEST_ARGS) || status=$$?; \
+	if [ $$status -eq 5 ]; then echo "make soak: no test is marked 'soak' yet"; else exit $$status; fi
+
+constraints: ## Pin the whole environment anew into constraints-cpu.txt (needs Python 3.11)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+	  || { echo "make constraints: pins are made with Python 3.11; try PYTHON=python3.11" >&2; exit 1; }
+	@set -e; fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	$(PYTHON) -m venv "$$fresh"; \
+	"$$fresh/bin/pip" install $(PIP_FLAGS) -e '.[models,dev]' 'torch==$(or $(TORCH),$(TORCH_PIN))'; \
+	"$$fresh/bin/pip" freeze --exclude-editable > "$$fresh/pins"; \
+	if grep -i '^nvidia' "$$fresh/pins"; then \
+	  echo "make constraints: that torch is not the CPU build; give TORCH_INDEX (see the head of the Makefile)" >&2; exit 1; \
+	fi; \
+	{ sed '/^[^#]/,$$d' $(PINS); sed 's/^\(torch==[^+]*\)+cpu$$/\1/' "$$fresh/pins"; } > "$$fresh/new"; \
+	cp "$$fresh/new" $(PINS)
+
+clean: ## Remove the environment, caches and builds; data stays
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Environments. A stamp is as new as what it was installed from; .dev holds all of .models, so it makes both.
+
+# An environment that was cut off half way, or whose Python was upgraded away, is made anew.
+ifneq ($(shell $(BIN)/python -c 'import pip; print("whole")' 2>/dev/null),whole)
+.PHONY: $(BIN)/pip $(VENV)/.models $(VENV)/.dev
+endif
+
+$(VENV)/.dev: pyproject.toml $(PINS) | $(BIN)/pip
+	@echo "installing everything for development into $(VENV) (2 GB, some minutes) ..."
+	@$(BIN)/python -m pip install $(PIP_FLAGS) --constraint $(PINS) --editable '.[models,dev]'
+	@touch $(VENV)/.models $@
+
+$(VENV)/.models: pyproject.toml $(PINS) | $(BIN)/pip
+	@echo "installing the service and its model into $(VENV) (some minutes) ..."
+	@$(BIN)/python -m pip install $(PIP_FLAGS) --constraint $(PINS) --editable '.[models]'
+	@touch $@
+
+$(BIN)/pip:
+	@command -v $(PYTHON) >/dev/null || { echo "make: there is no $(PYTHON); install Python 3.11 or later, or name one: make PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "make: $(PYTHON) is $$($(PYTHON) --version 2>&1), 3.11 or later is needed; name one: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+	  || { echo "make: $(PYTHON) has no venv module; on Debian and Ubuntu: sudo apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV)
