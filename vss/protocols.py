@@ -1,6 +1,7 @@
 """The seams of the house. A backend implements one of these and is named in one registry.
 
     Index, IndexBuilder    `indexers`           read and build are two types: an Index cannot be added to
+    Indexers               `indexers.registry`  name -> backend, and the choice of one
     Embedder               `embedders`          texts become vectors
     TokenEmbedder          `embedders`          an Embedder that also gives a vector for every token
     Reranker               `embedders.rerank`   candidates become scores
@@ -73,6 +74,18 @@ class IndexBuilder(Protocol):
 
     def efforts(self, spec: IndexSpec) -> tuple[int, ...]:
         """Rising efforts worth measuring for the calibration; empty for an exact index."""
+
+
+class Indexers(Protocol):
+    """The index backends that are installed; `api.wiring` hands the registry of `indexers` to storage as this."""
+
+    def builder(self, kind: str) -> IndexBuilder:
+        """One backend. VssError (INVALID or UNSUPPORTED) names those that exist, or what to install."""
+
+    def choose(
+        self, kind: str, metric: Metric, dim: int, rows: int, params: Mapping[str, int | float | str]
+    ) -> IndexSpec:
+        """The complete spec of `kind`; "auto" picks a kind by metric and number of rows."""
 
 
 class EmbedderInfo(msgspec.Struct, frozen=True, kw_only=True):

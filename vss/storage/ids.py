@@ -6,6 +6,7 @@ Keys (`vss.points.id_key`) sort as scrolling does, so finding an id is a binary 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from vss.types import Rows
 
 
 def write_ids(folder: Path, keys: Sequence[bytes]) -> tuple[dict[str, Path], Rows]:
-    """Write the three arrays of `SegmentRecord.ids`; also return the rows that a later row with the same key replaces."""
+    """Write the three arrays of `SegmentRecord.ids`; also return the rows whose key a later row has again."""
     order = sorted(range(len(keys)), key=keys.__getitem__)  # stable: of equal keys the later row comes last
-    replaced = [row for row, after in zip(order, order[1:], strict=False) if keys[row] == keys[after]]
+    replaced = [row for row, after in pairwise(order) if keys[row] == keys[after]]
     paths = {name: folder / f"ids.{name}.npy" for name in ("offsets", "bytes", "order")}
     offsets = np.zeros(len(keys) + 1, np.int64)
     np.cumsum([len(key) for key in keys], out=offsets[1:])
@@ -37,7 +38,7 @@ class Blobs:
         if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != len(data) or bool((np.diff(offsets) < 0).any()):
             raise ValueError("the offsets do not fit the data")
         self._offsets = offsets
-        self._data = memoryview(data)
+        self._data = data.data
 
     def __len__(self) -> int:
         return len(self._offsets) - 1

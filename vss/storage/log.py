@@ -7,7 +7,7 @@ is the crash recovery. Sequence numbers come from AUTOINCREMENT, so none is ever
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -104,10 +104,15 @@ class Log:
                 "INSERT INTO operations (kind, key, vectors, payload) VALUES (?, ?, ?, ?)",
                 ((int(op.kind), op.key, op.vectors, op.payload) for op in operations),
             )
-            return self._writer.last_insert_rowid()
+            last = self._writer.last_insert_rowid()
+        return last
 
-    def publish(self, expected: int, pointer: Pointer) -> None:
-        """Move the pointer from generation `expected`. VssError (CONFLICT) when another one is current."""
+    def publish(self, expected: int, write: Callable[[], Pointer]) -> None:
+        """Move the pointer from generation `expected` to what `write` returns.
+
+        `write` makes the manifest durable; it is called only when the pointer may move, so that no job ever replaces
+        the manifest of a published generation. VssError (CONFLICT) when another generation than `expected` is current.
+        """
         with self._write_lock, storage_errors(), self._writer:
             ((current,),) = self._writer.execute("SELECT generation FROM pointer")
             if current != expected:
@@ -116,6 +121,7 @@ class Log:
                     f"generation {current} is current, the job was built on {expected}",
                     hint="run the job again",
                 )
+            pointer = write()
             self._writer.execute(
                 "UPDATE pointer SET generation = ?, manifest = ?, covered_seq = ?",
                 (pointer.generation, pointer.manifest, pointer.covered_seq),
@@ -139,9 +145,10 @@ class Log:
             rows = self._reader.execute(
                 "SELECT kind, key, vectors, payload, seq FROM operations WHERE seq > ? ORDER BY seq", (start,)
             )
-            return Pointer(current, manifest, covered), [
+            operations = [
                 Operation(Kind(kind), key, vectors, payload, seq) for kind, key, vectors, payload, seq in rows
             ]
+        return Pointer(current, manifest, covered), operations
 
     def last_seq(self) -> int:
         """The highest sequence number that was ever given; 0 for none."""
@@ -165,7 +172,7 @@ def connect(path: Path) -> apsw.Connection:
     return connection
 
 
-class storage_errors:  # noqa: N801 - reads as a statement
+class storage_errors:
     """Turns SQLite's failures (disk full, I/O error, corruption) into `VssError`."""
 
     def __enter__(self) -> None:

@@ -1,0 +1,1 @@
+"""Where collections live: on this machine (`local`)."""

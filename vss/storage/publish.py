@@ -1,0 +1,90 @@
+"""Making a generation current: the one small step of a job that belongs to the writer.
+
+A job builds artifacts in its own process, then hands its manifest to a `Publisher`: here and now when no server runs
+(`LocalPublisher`), or over the server's Unix socket (`vss.jobs.remote`).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from msgspec.structs import replace
+
+from vss.storage.build import store_rows
+from vss.storage.collection import Collection
+from vss.storage.datadir import DataDir, WriterLock
+from vss.storage.log import Log, Pointer
+from vss.storage.manifest import Manifest, ModelRecord, SegmentRecord, write_manifest
+from vss.storage.segment import Segment
+from vss.storage.view import View
+from vss.types import Mask
+
+
+class Publisher(Protocol):
+    """Who commits for a job."""
+
+    def publish(self, manifest: Manifest) -> None:
+        """Make the manifest current. VssError (CONFLICT) when its parent no longer is; nothing is published then."""
+
+
+def publish(log: Log, manifests: Path, manifest: Manifest) -> None:
+    """Write the manifest durably and move the pointer to it. Only the holder of the writer lock calls this."""
+
+    def write() -> Pointer:
+        return Pointer(manifest.generation, write_manifest(manifests, manifest), manifest.covered_seq)
+
+    log.publish(manifest.parent, write)
+
+
+class LocalPublisher:
+    """Publishes from this process, which takes the writer lock for the moment. VssError (LOCKED) when it is held."""
+
+    def __init__(self, data: DataDir) -> None:
+        self._data = data
+
+    def publish(self, manifest: Manifest) -> None:
+        """Make the manifest current."""
+        folder = self._data.collection(manifest.collection)
+        with WriterLock(self._data):
+            log = Log(folder / "log.db")
+            try:
+                publish(log, folder / "manifests", manifest)
+            finally:
+                log.close()
+
+
+def next_manifest(
+    collection: Collection,
+    view: View,
+    segments: list[SegmentRecord],
+    *,
+    covered_seq: int,
+    source: str,
+    models: dict[str, ModelRecord] | None = None,
+) -> Manifest:
+    """The generation after the view's, with these segments."""
+    parent = view.manifest
+    return Manifest(
+        collection=collection.folder.name,
+        generation=view.generation + 1,
+        parent=view.generation,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        source=source,
+        schema=collection.schema,
+        covered_seq=covered_seq,
+        segments=tuple(segments),
+        models=(parent.models if parent else {}) | (models or {}),
+    )
+
+
+def with_tombstones(collection: Collection, segment: Segment, alive: Mask | None) -> SegmentRecord:
+    """The segment's record with exactly the rows outside `alive` as its tombstones."""
+    dead = np.zeros(0, np.int64) if alive is None else np.flatnonzero(~alive)
+    if len(dead) == segment.record.deleted:
+        return segment.record
+    collection.staging.mkdir(exist_ok=True)
+    tombstones = store_rows(collection.artifacts, collection.staging, dead)
+    return replace(segment.record, tombstones=tombstones, deleted=len(dead))

@@ -1,0 +1,174 @@
+"""An opened segment: immutable, mapped, shared by every view that names it."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from functools import cached_property
+
+import msgspec
+import numpy as np
+
+from vss.errors import Code, VssError
+from vss.filters import Condition, Filter, HasId, Match, Range, matches
+from vss.points import id_key, key_id
+from vss.protocols import Index, Indexers
+from vss.storage.artifacts import ArtifactStore
+from vss.storage.columns import Columns
+from vss.storage.ids import Blobs, Ids
+from vss.storage.manifest import SegmentRecord, VectorsRecord
+from vss.storage.npy import map_npy
+from vss.types import Mask, Rows, Vectors
+
+MASK_CACHE_BYTES = 64 << 20
+"""Masks kept for each segment, in bytes; the least recently used go first."""
+
+
+class SegmentVectors:
+    """One vector name of a segment: the vectors, the rows that they belong to, and their index.
+
+    vectors: `(m, dim)` float32, mapped
+    rows:    `(m,)` int64 segment rows, rising; None when vector i belongs to row i
+    """
+
+    def __init__(self, record: VectorsRecord, artifacts: ArtifactStore, indexers: Indexers, segment_rows: int) -> None:
+        self.record = record
+        self.vectors: Vectors = map_npy(artifacts.path(record.vectors))
+        self.rows: Rows | None = None if record.rows is None else map_npy(artifacts.path(record.rows))
+        count = segment_rows if self.rows is None else len(self.rows)
+        if self.vectors.shape != (count, record.index.dim) or self.vectors.dtype != np.float32:
+            raise VssError(
+                Code.CORRUPT, f"got vectors of shape {self.vectors.shape}, wanted {(count, record.index.dim)}"
+            )
+        files = {name: artifacts.path(artifact) for name, artifact in record.files.items()}
+        self.index: Index = indexers.builder(record.index.kind).open(files, record.index, self.vectors)
+
+    def position(self, row: int) -> int:
+        """Where the vector of a segment row is, or -1 when the row has none."""
+        if self.rows is None:
+            return row
+        at = int(np.searchsorted(self.rows, row))
+        return at if at < len(self.rows) and self.rows[at] == row else -1
+
+
+class Segment:
+    """The opened artifacts of one `SegmentRecord`. Thread-safe.
+
+    Raises VssError (CORRUPT) when an artifact is missing or damaged.
+    """
+
+    def __init__(self, record: SegmentRecord, artifacts: ArtifactStore, indexers: Indexers) -> None:
+        self.record = record
+        self._ids = Ids({name: artifacts.path(one) for name, one in record.ids.items()})
+        self._payloads = Blobs(*(map_npy(artifacts.path(record.payloads[name])) for name in ("offsets", "bytes")))
+        self.versions: Rows = map_npy(artifacts.path(record.versions))
+        self.vectors = {
+            name: SegmentVectors(one, artifacts, indexers, record.rows) for name, one in record.vectors.items()
+        }
+        self._columns = Columns(
+            record.rows,
+            {
+                (column.path, column.type): {
+                    role: map_npy(artifacts.path(artifact)) for role, artifact in column.arrays.items()
+                }
+                for column in record.columns
+            },
+            frozenset(record.scanned),
+            record.columns_complete,
+        )
+        self._tombstones = None if record.tombstones is None else map_npy(artifacts.path(record.tombstones))
+        self._masks: OrderedDict[str, Mask] = OrderedDict()
+        self._mask_bytes = 0
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return self.record.rows
+
+    @cached_property
+    def alive(self) -> Mask | None:
+        """`(n,)` False on tombstones; None when there are none."""
+        if self._tombstones is None:
+            return None
+        alive = np.ones(len(self), np.bool_)
+        alive[self._tombstones] = False
+        return alive
+
+    def key(self, row: int) -> bytes:
+        """The key of a row's id."""
+        return self._ids.key(row)
+
+    def find(self, key: bytes) -> int:
+        """The row of a key, or -1; it may be a tombstone."""
+        return self._ids.find(key)
+
+    def after(self, key: bytes | None, *, inclusive: bool) -> Iterator[tuple[bytes, int]]:
+        """(key, row) in scroll order from `key` on; tombstones too."""
+        return self._ids.after(key, inclusive=inclusive)
+
+    def payload(self, row: int) -> bytes:
+        """The JSON object of a row."""
+        return self._payloads[row]
+
+    def version(self, row: int) -> int:
+        """The sequence number that wrote the row."""
+        return int(self.versions[row])
+
+    def vector(self, name: str, row: int) -> Vectors | None:
+        """`(dim,)` float32, or None when the row has no such vector."""
+        one = self.vectors.get(name)
+        at = -1 if one is None else one.position(row)
+        return None if one is None or at < 0 else one.vectors[at]
+
+    def mask(self, condition: Condition) -> Mask:
+        """`(n,)` which rows pass, cached by condition. Tombstones are the view's matter. Never write into it."""
+        name = repr(condition)  # not the condition itself: to a dict, Match(k, (1,)) and Match(k, (True,)) are one key
+        with self._lock:
+            known = self._masks.get(name)
+            if known is not None:
+                self._masks.move_to_end(name)
+                return known
+        mask = self._evaluate(condition)
+        mask.flags.writeable = False
+        with self._lock:
+            if name not in self._masks:
+                self._masks[name] = mask
+                self._mask_bytes += mask.nbytes
+            while self._mask_bytes > MASK_CACHE_BYTES and len(self._masks) > 1:
+                self._mask_bytes -= self._masks.popitem(last=False)[1].nbytes
+        return mask
+
+    def _evaluate(self, condition: Condition) -> Mask:
+        match condition:
+            case Match() | Range():
+                mask = self._columns.mask(condition)
+                return self._scan(condition) if mask is None else mask
+            case HasId(ids):
+                mask = np.zeros(len(self), np.bool_)
+                rows = (self._ids.find(id_key(one)) for one in ids)
+                mask[[row for row in rows if row >= 0]] = True
+                return mask
+            case Filter(must, should, must_not):
+                mask = np.ones(len(self), np.bool_)
+                for one in must:
+                    mask &= self.mask(one)
+                if should:
+                    mask &= np.logical_or.reduce([self.mask(one) for one in should])
+                for one in must_not:
+                    mask &= ~self.mask(one)
+                return mask
+
+    def _scan(self, condition: Condition) -> Mask:
+        return np.fromiter(
+            (
+                matches(condition, key_id(self.key(row)), msgspec.json.decode(self._payloads[row]))
+                for row in range(len(self))
+            ),
+            np.bool_,
+            len(self),
+        )
+
+    def close(self) -> None:
+        """Free the indexes."""
+        for one in self.vectors.values():
+            one.index.close()

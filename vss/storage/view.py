@@ -1,0 +1,132 @@
+"""What one query reads: one generation and the live part, at one moment. Immutable, safe from any thread."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from vss.filters import Condition
+from vss.points import Point, id_key, key_id
+from vss.schema import Schema
+from vss.storage.live import LiveSnapshot
+from vss.storage.manifest import Manifest
+from vss.storage.segment import Segment
+from vss.types import Mask, PointId, Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A segment or the live part, and which of its rows count in this view (None: all)."""
+
+    body: Segment | LiveSnapshot
+    alive: Mask | None
+
+    def count(self) -> int:
+        """Rows that count."""
+        return len(self.body) if self.alive is None else int(np.count_nonzero(self.alive))
+
+    def allowed(self, where: Condition | None) -> Mask | None:
+        """`(n,)` rows that count and pass the filter; None when all rows do."""
+        if where is None:
+            return self.alive
+        mask = self.body.mask(where)
+        return mask if self.alive is None else mask & self.alive
+
+    def find(self, key: bytes) -> int:
+        """The row of a key that counts, or -1."""
+        row = self.body.find(key)
+        return row if row >= 0 and (self.alive is None or self.alive[row]) else -1
+
+    def point(self, row: int, *, vectors: bool = True) -> Point:
+        """The point of a row. Vectors are views into the part."""
+        return Point(
+            id=key_id(self.body.key(row)),
+            vectors=self.vectors(row) if vectors else {},
+            payload=self.body.payload(row),
+            version=self.body.version(row),
+        )
+
+    def vectors(self, row: int) -> dict[str, Vectors]:
+        """The named vectors that the row has."""
+        found = {name: self.body.vector(name, row) for name in self.body.vectors}
+        return {name: vector for name, vector in found.items() if vector is not None}
+
+
+class View:
+    """The parts of a collection at one moment; the live part is the last one.
+
+    generation: the manifest, or None before the first one
+    seq:        the last operation that this view contains
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        manifest: Manifest | None,
+        seq: int,
+        segments: Sequence[Segment],
+        live: LiveSnapshot,
+        masks: Sequence[Mask | None],
+    ) -> None:
+        self.schema = schema
+        self.manifest = manifest
+        self.seq = seq
+        self.live = live
+        self.parts = tuple(
+            [Part(segment, mask) for segment, mask in zip(segments, masks, strict=True)] + [Part(live, live.alive)]
+        )
+
+    @property
+    def generation(self) -> int:
+        """The number of the generation; 0 before the first one."""
+        return self.manifest.generation if self.manifest else 0
+
+    @cached_property
+    def points(self) -> int:
+        """How many points there are."""
+        return sum(part.count() for part in self.parts)
+
+    def find(self, point_id: PointId) -> tuple[Part, int] | None:
+        """Where a point is, or None when there is none of that id."""
+        key = id_key(point_id)
+        for part in reversed(self.parts):
+            row = part.find(key)
+            if row >= 0:
+                return part, row
+        return None
+
+    def retrieve(self, ids: Sequence[PointId]) -> list[Point]:
+        """The points that exist, in the order asked for."""
+        found = (self.find(one) for one in ids)
+        return [part.point(row) for part, row in filter(None, found)]
+
+    def count(self, where: Condition | None = None) -> int:
+        """How many points pass the filter."""
+        if where is None:
+            return self.points
+        return sum(Part(part.body, part.allowed(where)).count() for part in self.parts)
+
+    def scroll(
+        self, where: Condition | None, start: PointId | None, limit: int
+    ) -> tuple[list[tuple[Part, int]], PointId | None]:
+        """Up to `limit` places in scroll order from the id `start` on, and the id where the next page starts."""
+        key = None if start is None else id_key(start)
+        page: list[tuple[Part, int]] = []
+        # Keys are unique among the rows that count, so the merge never compares parts.
+        merged = heapq.merge(*(self._walk(part, where, key) for part in self.parts), key=lambda item: item[0])
+        for found, part, row in merged:
+            if len(page) == limit:
+                return page, key_id(found)
+            page.append((part, row))
+        return page, None
+
+    @staticmethod
+    def _walk(part: Part, where: Condition | None, key: bytes | None) -> Iterator[tuple[bytes, Part, int]]:
+        allowed = part.allowed(where)
+        for found, row in part.body.after(key, inclusive=True):
+            if allowed is None or allowed[row]:
+                yield found, part, row
