@@ -54,9 +54,7 @@ def test_thousands_of_points_of_every_kind(corpus: dict[str | int, Document]) ->
         ("builtins.str.split", "builtin", "builtins", "builtins"),
     ],
 )
-def test_well_known_names(
-    corpus: dict[str | int, Document], name: str, kind: str, module: str, package: str
-) -> None:
+def test_well_known_names(corpus: dict[str | int, Document], name: str, kind: str, module: str, package: str) -> None:
     point = corpus[name]
     assert (point["kind"], point["module"], point["package"], point["name"]) == (kind, module, package, name)
 
@@ -81,9 +79,7 @@ def test_every_point_can_be_embedded_and_shown(corpus: dict[str | int, Document]
 
 
 def test_tests_tools_and_private_names_are_left_out(corpus: dict[str | int, Document]) -> None:
-    assert {str(point["package"]) for point in corpus.values()}.isdisjoint(
-        {"test", "idlelib", "lib2to3", "turtledemo"}
-    )
+    assert {str(point["package"]) for point in corpus.values()}.isdisjoint({"test", "idlelib", "lib2to3", "turtledemo"})
     private = [name for name in corpus if any(part.startswith("_") for part in str(name).split("."))]
     assert private == []
 
