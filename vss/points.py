@@ -82,7 +82,7 @@ def check_payload(payload: bytes, *, where: str = "payload") -> bytes:
         raise invalid(f"got a payload of {len(payload)} bytes, wanted at most {MAX_PAYLOAD_BYTES}", field=where)
     try:
         value = msgspec.json.decode(payload)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise invalid(f"got a payload that is not JSON: {error}", field=where) from error
     if not isinstance(value, dict):
         raise invalid(f"got a payload of type {type(value).__name__}, wanted an object", field=where)

@@ -3,9 +3,13 @@
 Sources are parsed with `ast`; no module is imported or executed. The builtins have no source, so their
 docstrings are read from the running interpreter, by name. One document is one documented public name:
 
-    {"id": "shutil.make_archive", "text": "shutil.make_archive (function): Create an archive file ...",
+    {"id": "shutil.make_archive",
+     "text": "shutil.make_archive (function): Create an archive file (eg. zip or tar).",
      "module": "shutil", "package": "shutil", "kind": "function", "name": "shutil.make_archive",
-     "summary": "Create an archive file (eg. zip or tar).", "length": 762, "line": 1055}
+     "summary": "Create an archive file (eg. zip or tar).", "length": 740, "line": 1083}
+
+The text is the name and what the docstring opens with. The paragraphs that follow speak of arguments and special
+cases, and blur what the vector says.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import ast
 import builtins
 import inspect
 import logging
+import re
 import sysconfig
 import types
 import warnings
@@ -24,7 +29,12 @@ Document = dict[str, str | int]
 """One point: `id`, `text` to embed, and the payload `module package kind name summary length line`."""
 
 TEXT_LIMIT = 1500
-"""Characters of `text`: more than a small embedding model reads (256 tokens); few docstrings are longer."""
+"""Characters of `text`: more than a small embedding model reads (256 tokens)."""
+
+_TITLE_LENGTH = 24
+"""A first paragraph shorter than this is a heading ("**DEPRECATED**"), and the next one says what the thing is."""
+
+_SIGNATURE = re.compile(r"[\w.]+\(")
 
 _SKIPPED = frozenset({"dist-packages", "idlelib", "lib2to3", "site-packages", "test", "tests", "turtledemo"})
 
@@ -128,7 +138,7 @@ def _document(name: str, module: str, kind: str, doc: str, *, line: int) -> Docu
     doc = inspect.cleandoc(doc).strip()
     return {
         "id": name,
-        "text": f"{name} ({kind}): {doc}"[:TEXT_LIMIT],
+        "text": f"{name} ({kind}): {_opening(doc)}"[:TEXT_LIMIT],
         "module": module,
         "package": module.partition(".")[0],
         "kind": kind,
@@ -137,3 +147,10 @@ def _document(name: str, module: str, kind: str, doc: str, *, line: int) -> Docu
         "length": len(doc),
         "line": line,
     }
+
+
+def _opening(doc: str) -> str:
+    """The first paragraph, with the second when the first is a heading or a signature."""
+    first, *rest = doc.split("\n\n", 2)
+    says_it = len(first) >= _TITLE_LENGTH and not _SIGNATURE.match(first)
+    return first if says_it or not rest else f"{first}\n\n{rest[0]}"

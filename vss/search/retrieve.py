@@ -1,0 +1,176 @@
+"""One leg: the plans of a dense query carried out on every part, and the best of all parts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from vss.distance import exact_search
+from vss.filters import Condition
+from vss.search.plan import Method, Plan, plan_part, scan_ms
+from vss.storage.segment import Segment
+from vss.storage.view import Part, View
+from vss.types import Hits, Mask, Metric, Rows, Scores, Vectors
+
+LOOP_MS = 1.0
+"""Predicted milliseconds beyond which a search leaves the event loop for a thread."""
+
+FILTER_MS_PER_LIVE_ROW = 0.003
+"""A live row's payload is parsed to filter it; for the prediction only."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartPlan:
+    """What one part did: its number in the view, its plan, and how long it took."""
+
+    part: int
+    plan: Plan
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The answer to one query: columnar candidates, best first.
+
+    parts:    `(n,)` int64, indexes into `View.parts`
+    rows:     `(n,)` int64, rows of those parts
+    scores:   `(n,)` float32, higher is better (Euclid and Manhattan: minus the distance)
+    complete: True when there are as many as asked for
+    reason:   why there are fewer
+    """
+
+    parts: Rows
+    rows: Rows
+    scores: Scores
+    complete: bool
+    reason: str | None
+    plans: tuple[PartPlan, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def search(
+    view: View,
+    queries: Vectors,
+    *,
+    using: str,
+    k: int,
+    where: Condition | None = None,
+    exact: bool = False,
+    effort: int | None = None,
+    recall: float | None = None,
+) -> list[Found]:
+    """The k best points for each of `(q, dim)` queries that passed `vss.vectors.as_vectors`.
+
+    effort: overrides the calibration; recall: picks the effort from it. Raises VssError (INVALID) for an unknown name.
+    """
+    metric = view.schema.vector(using).metric
+    answers: list[tuple[int, Hits]] = []
+    plans = []
+    available = 0
+    for number, part in enumerate(view.parts):
+        started = time.perf_counter()
+        allowed, matching = _with_vector(part, using, part.allowed(where))
+        available += matching
+        if not matching:
+            continue
+        plan = plan_part(part, using, allowed, matching, k=k, exact=exact, effort=effort, recall=recall)
+        answers.append((number, _carry_out(part, plan, queries, using, k, metric, allowed)))
+        plans.append(PartPlan(number, plan, (time.perf_counter() - started) * 1000))
+    return [_merge(answers, query, k, available, tuple(plans)) for query in range(len(queries))]
+
+
+async def search_async(
+    view: View,
+    queries: Vectors,
+    *,
+    using: str,
+    k: int,
+    where: Condition | None = None,
+    exact: bool = False,
+    effort: int | None = None,
+    recall: float | None = None,
+) -> list[Found]:
+    """`search`, away from the event loop when it would hold it for more than `LOOP_MS`."""
+    work = partial(search, view, queries, using=using, k=k, where=where, exact=exact, effort=effort, recall=recall)
+    if len(queries) * cost_ms(view, using, where, exact=exact) > LOOP_MS:
+        return await asyncio.to_thread(work)
+    return work()
+
+
+def cost_ms(view: View, using: str, where: Condition | None, *, exact: bool) -> float:
+    """Predicted milliseconds of one query: what takes more than one leaves the event loop."""
+    total = 0.0
+    for part in view.parts:
+        body = part.body
+        if not isinstance(body, Segment):
+            total += scan_ms(part, using, len(body)) + (FILTER_MS_PER_LIVE_ROW * len(body) if where else 0)
+        elif exact or where is not None or not body.vectors[using].record.calibration:
+            total += scan_ms(part, using, len(body))
+        else:
+            total += 0.2
+    return total
+
+
+def _with_vector(part: Part, using: str, allowed: Mask | None) -> tuple[Mask | None, int]:
+    """The allowed mask narrowed to rows that have the vector, and how many those are."""
+    body = part.body
+    if isinstance(body, Segment):
+        rows = body.vectors[using].rows
+        if rows is not None:
+            has = np.zeros(len(body), np.bool_)
+            has[rows] = True
+            allowed = has if allowed is None else allowed & has
+    else:
+        has = body.vectors[using][1]
+        allowed = has if allowed is None else allowed & has
+    return allowed, len(body) if allowed is None else int(np.count_nonzero(allowed))
+
+
+def _carry_out(
+    part: Part, plan: Plan, queries: Vectors, using: str, k: int, metric: Metric, allowed: Mask | None
+) -> Hits:
+    body = part.body
+    if not isinstance(body, Segment):
+        return exact_search(queries, body.vectors[using][0], k, metric, allowed)
+    one = body.vectors[using]
+    if one.rows is not None and allowed is not None:
+        allowed = allowed[one.rows]
+        allowed = None if allowed.all() else allowed
+    if plan.method is Method.SCAN:
+        hits = exact_search(queries, one.vectors, k, metric, allowed)
+    else:
+        hits = one.index.search(queries, k, allow=allowed, effort=plan.effort)
+        short = np.flatnonzero((hits.rows >= 0).sum(axis=1) < min(k, plan.matching))
+        if len(short):
+            # A graph can lose its way under a filter; a query never gets fewer than match because of it.
+            exact = exact_search(queries[short], one.vectors, k, metric, allowed)
+            rows, scores = hits.rows.copy(), hits.scores.copy()
+            rows[short], scores[short] = exact.rows, exact.scores
+            hits = Hits(rows, scores)
+    if one.rows is not None:
+        hits = Hits(np.where(hits.rows >= 0, one.rows[hits.rows], -1), hits.scores)
+    return hits
+
+
+def _merge(answers: list[tuple[int, Hits]], query: int, k: int, available: int, plans: tuple[PartPlan, ...]) -> Found:
+    reason = None if available >= k else f"only {available} match"
+    if len(answers) == 1:
+        number, hits = answers[0]
+        count = int((hits.rows[query] >= 0).sum())
+        rows, scores = hits.rows[query, :count], hits.scores[query, :count]
+        return Found(np.full(count, number, np.int64), rows, scores, reason is None, reason, plans)
+    if not answers:
+        empty = np.zeros(0, np.int64)
+        return Found(empty, empty, np.zeros(0, np.float32), reason is None, reason, plans)
+    parts = np.concatenate([np.full(hits.rows.shape[1], number, np.int64) for number, hits in answers])
+    rows = np.concatenate([hits.rows[query] for _, hits in answers])
+    scores = np.concatenate([hits.scores[query] for _, hits in answers])
+    order = np.lexsort((rows, parts, -scores))
+    order = order[rows[order] >= 0][:k]
+    return Found(parts[order], rows[order], scores[order], reason is None, reason, plans)
