@@ -64,8 +64,16 @@ def test_payload_of_one_function(corpus: dict[str | int, Document]) -> None:
     assert point["summary"] == "Create an archive file (eg. zip or tar)."
     assert isinstance(point["line"], int)
     assert point["line"] > 100
-    assert str(point["text"]).startswith("shutil.make_archive")
-    assert "Create an archive file" in str(point["text"])
+    assert point["text"] == "shutil.make_archive (function): Create an archive file (eg. zip or tar)."
+    assert isinstance(point["length"], int)
+    assert point["length"] > 500, "the whole docstring is measured"
+
+
+def test_text_goes_past_a_signature_or_heading(corpus: dict[str | int, Document], tmp_path: Path) -> None:
+    assert "Return an object that produces a sequence of integers" in str(corpus["builtins.range"]["text"])
+    old = 'def load():\n    """**DEPRECATED**\n\n    Load a module.\n\n    More."""\n'
+    point = from_sources(tree(tmp_path, old=old))["old.load"]
+    assert point["text"] == "old.load (function): **DEPRECATED**\n\nLoad a module."
 
 
 def test_every_point_can_be_embedded_and_shown(corpus: dict[str | int, Document]) -> None:
