@@ -1,0 +1,1 @@
+"""The command line: `vss serve`, `vss index`, `vss demo` and their kin; one file for each command."""

@@ -1,0 +1,1 @@
+"""Tests of `api`: what a client sees of each face."""
