@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import secrets
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,10 @@ class Block:
 
 
 class SegmentBuilder:
-    """Collects blocks, then builds the indexes and hands every file to the artifact store."""
+    """Collects blocks, then builds the indexes and hands every file to the artifact store.
+
+    Used in a `with` statement, whose end closes and removes the staging folder, finished or not.
+    """
 
     def __init__(self, schema: Schema, folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -71,6 +76,22 @@ class SegmentBuilder:
             )
             for number, (name, vector) in enumerate(schema.vectors.items())
         }
+
+    def __enter__(self) -> SegmentBuilder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _close(self) -> None:
+        for writer in (
+            self._versions,
+            self._payloads,
+            self._payload_ends,
+            *chain.from_iterable(self._vectors.values()),
+        ):
+            writer.close()
 
     def add(self, block: Block) -> None:
         """Append the rows of one block. Vectors and ids were checked at the gate."""
@@ -99,8 +120,7 @@ class SegmentBuilder:
         progress: Progress = no_progress,
     ) -> SegmentRecord:
         """Build what `settings` ask for, calibrate it, and store every file. `progress` counts indexed vectors."""
-        for writer in (self._versions, self._payloads, self._payload_ends, *sum(self._vectors.values(), ())):
-            writer.close()
+        self._close()
         id_paths, replaced = write_ids(self._folder, self._keys)
         vectors = {
             name: self._index(name, artifacts, indexers, settings, threads, progress) for name in self._schema.vectors

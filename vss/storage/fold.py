@@ -9,7 +9,6 @@ Both make the next generation beside the current one and move the pointer; a rea
 from __future__ import annotations
 
 import secrets
-import shutil
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -86,24 +85,20 @@ def _rewrite(
     threads: int,
     progress: Progress,
 ) -> Manifest:
-    folder = collection.staging / secrets.token_hex(8)
-    try:
-        records: list[SegmentRecord] = []
-        for part in view.parts:
-            # Rows that a live operation replaced become tombstones: that operation is covered from now on.
-            if isinstance(part.body, Segment) and part not in merged and part.count():
-                records.append(with_tombstones(collection, part.body, part.alive))
-        builder = SegmentBuilder(collection.schema, folder)
+    records: list[SegmentRecord] = []
+    for part in view.parts:
+        # Rows that a live operation replaced become tombstones: that operation is covered from now on.
+        if isinstance(part.body, Segment) and part not in merged and part.count():
+            records.append(with_tombstones(collection, part.body, part.alive))
+    with SegmentBuilder(collection.schema, collection.staging / secrets.token_hex(8)) as builder:
         for part in merged:
             for block in blocks(part):
                 builder.add(block)
         if builder.rows:
             records.append(builder.finish(collection.artifacts, indexers, settings, threads=threads, progress=progress))
-        manifest = next_manifest(collection, view, records, covered_seq=view.seq, source=source)
-        publisher.publish(manifest)
-        return manifest
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    manifest = next_manifest(collection, view, records, covered_seq=view.seq, source=source)
+    publisher.publish(manifest)
+    return manifest
 
 
 def blocks(part: Part) -> Iterator[Block]:

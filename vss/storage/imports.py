@@ -71,7 +71,7 @@ def _manifest(
     source: str,
 ) -> Manifest:
     view = collection.view()
-    alive: Mask = np.ones(len(imported), np.bool_) if imported.alive is None else imported.alive.copy()
+    alive = _not_written_since(collection, imported, started_seq)
     records = []
     for part in view.parts:
         if isinstance(part.body, Segment):
@@ -85,18 +85,29 @@ def _manifest(
     return next_manifest(collection, view, records, covered_seq=covered, source=source, models=models)
 
 
+def _not_written_since(collection: Collection, imported: Segment, started_seq: int) -> Mask:
+    """Imported rows that no later operation touched. The log is asked, not the segments: of a deletion that a fold
+    has covered meanwhile they keep no trace, and the point would come back."""
+    alive: Mask = np.ones(len(imported), np.bool_) if imported.alive is None else imported.alive.copy()
+    for key in collection.log.keys_after(started_seq):
+        row = imported.find(key)
+        if row >= 0:
+            alive[row] = False
+    return alive
+
+
 def _settle(before: Segment, imported: Segment, alive: Mask, started_seq: int, mode: Mode) -> Mask | None:
-    """Which rows of an older segment still count (None: all). Clears in `alive` the imported rows that lose to it."""
+    """Which rows of an older segment still count; None for all. Clears in `alive` the imported rows that lose to it."""
     kept = np.ones(len(before), np.bool_) if before.alive is None else before.alive.copy()
     if mode is Mode.REPLACE:
         kept &= before.versions > started_seq
-    for key, row in imported.after(None, inclusive=True):
-        if not alive[row]:
-            continue
-        older = before.find(key)
-        if older >= 0 and kept[older]:
+    if kept.any():
+        for key, row in imported.after(None, inclusive=True):
+            older = before.find(key) if alive[row] else -1
+            if older < 0 or not kept[older]:
+                continue
             if before.versions[older] > started_seq:
-                alive[row] = False
+                alive[row] = False  # another import, which started later, has published already
             else:
                 kept[older] = False
     return None if kept.all() else kept

@@ -150,6 +150,11 @@ class Log:
             ]
         return Pointer(current, manifest, covered), operations
 
+    def keys_after(self, seq: int) -> set[bytes]:
+        """The keys that operations after `seq` wrote or deleted, covered or not."""
+        with self._read_lock, storage_errors():
+            return {key for (key,) in self._reader.execute("SELECT DISTINCT key FROM operations WHERE seq > ?", (seq,))}
+
     def last_seq(self) -> int:
         """The highest sequence number that was ever given; 0 for none."""
         with self._read_lock, storage_errors():

@@ -18,7 +18,7 @@ from vss.storage.segment import Segment
 from vss.types import Mask, PointId, Vectors
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Part:
     """A segment or the live part, and which of its rows count in this view (None: all)."""
 

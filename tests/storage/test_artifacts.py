@@ -1,0 +1,113 @@
+"""Nothing is opened that is not, byte for byte, what was published."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.storage.conftest import DIM
+from vss.engines.local import LocalEngine
+from vss.errors import Code, VssError
+from vss.points import Point
+from vss.protocols import Indexers
+from vss.storage.artifacts import ArtifactStore
+from vss.storage.collection import Collection
+from vss.storage.fold import fold
+from vss.storage.manifest import Manifest
+
+
+@pytest.fixture
+def folded(engine: LocalEngine, indexers: Indexers) -> tuple[Collection, Manifest]:
+    vectors = np.random.default_rng(5).normal(size=(300, DIM)).astype(np.float32)
+    points = [Point(id=row, vectors={"": vectors[row]}, payload=b'{"n": 1}') for row in range(300)]
+    engine.upsert("c", points).result()
+    collection = engine.collection("c")
+    return collection, fold(collection, engine, indexers, threads=2)
+
+
+def reopened(collection: Collection, indexers: Indexers) -> Collection:
+    return Collection(collection.folder, collection.schema, indexers)
+
+
+def damage(path: Path, change: bytes | None) -> None:
+    os.chmod(path, 0o644)
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] if change is None else data[:-1] + bytes([data[-1] ^ change[0]]))
+
+
+@pytest.mark.parametrize("change", [b"\x01", b"\xff", None], ids=["one bit", "one byte", "truncated"])
+def test_a_damaged_artifact_is_found_at_open(
+    folded: tuple[Collection, Manifest], indexers: Indexers, change: bytes | None
+) -> None:
+    collection, manifest = folded
+    for path in sorted((collection.folder / "artifacts").iterdir()):
+        original = path.read_bytes()
+        damage(path, change)
+        again = reopened(collection, indexers)
+        with pytest.raises(VssError, match="artifact") as caught:
+            again.view()
+        assert caught.value.code is Code.CORRUPT
+        again.close()
+        path.write_bytes(original)
+    healthy = reopened(collection, indexers)
+    assert healthy.view().points == 300
+    assert healthy.view().generation == manifest.generation
+    healthy.close()
+
+
+def test_a_missing_artifact_is_named(folded: tuple[Collection, Manifest], indexers: Indexers) -> None:
+    collection, _ = folded
+    next((collection.folder / "artifacts").iterdir()).unlink()
+    with pytest.raises(VssError, match="is missing"):
+        reopened(collection, indexers).view()
+
+
+def test_a_changed_manifest_is_found(folded: tuple[Collection, Manifest], indexers: Indexers) -> None:
+    collection, _ = folded
+    path = collection.manifests / "000001.json"
+    path.write_text(path.read_text().replace('"covered_seq": 300', '"covered_seq": 0'))
+    with pytest.raises(VssError, match="changed after it was published"):
+        reopened(collection, indexers).view()
+
+
+def test_a_newer_format_is_refused(engine: LocalEngine, indexers: Indexers) -> None:
+    collection = engine.collection("c")
+    connection = collection.log._writer
+    connection.execute("UPDATE pointer SET format = 99")
+    with pytest.raises(VssError, match="format 99") as caught:
+        reopened(collection, indexers)
+    assert caught.value.code is Code.UNSUPPORTED
+
+
+def test_the_manifest_names_every_file_by_its_hash(folded: tuple[Collection, Manifest]) -> None:
+    collection, _ = folded
+    text = (collection.manifests / "000001.json").read_text()
+    stored = {path.name for path in (collection.folder / "artifacts").iterdir()}
+    named = set()
+
+    def walk(value: object) -> None:
+        if isinstance(value, dict):
+            if set(value) == {"sha256", "bytes"}:
+                named.add(value["sha256"])
+            for one in value.values():
+                walk(one)
+        elif isinstance(value, list):
+            for one in value:
+                walk(one)
+
+    walk(json.loads(text))
+    assert named == stored
+
+
+def test_the_same_bytes_are_stored_once(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path / "artifacts")
+    names = []
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(b"same")
+        names.append(store.add(tmp_path / name))
+    assert names[0] == names[1]
+    assert len(list((tmp_path / "artifacts").iterdir())) == 1
