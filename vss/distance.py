@@ -52,6 +52,8 @@ def score_rows(queries: Vectors, vectors: Vectors, rows: Rows, metric: Metric) -
     A pair's score does not depend on the other pairs, so a batch answers exactly what its single queries do.
     """
     count, width = rows.shape
+    if len(vectors) == 0:
+        return np.full((count, width), -np.inf, dtype=np.float32)
     result = np.empty((count, width), dtype=np.float32)
     step = max(1, BLOCK_FLOATS // max(1, width * vectors.shape[1]))
     for start in range(0, count, step):

@@ -1,0 +1,37 @@
+"""Which index backends exist. The only place that imports them, and only the one that is asked for."""
+
+from __future__ import annotations
+
+from vss.errors import Code, VssError, invalid
+from vss.protocols import IndexBuilder
+
+_INSTALL = {"faiss_hnsw": 'pip install "faiss-cpu>=1.15"'}
+"""How to get the library of each kind that needs one."""
+
+_KINDS = ("faiss_hnsw", "flat")
+
+
+def kinds() -> tuple[str, ...]:
+    """The names that `builder` knows, whether their libraries are installed or not."""
+    return _KINDS
+
+
+def builder(kind: str) -> IndexBuilder:
+    """The builder of one kind. VssError: INVALID names the kinds there are, UNAVAILABLE says what to install."""
+    try:
+        match kind:
+            case "flat":
+                from indexers.flat import FlatBuilder
+
+                return FlatBuilder()
+            case "faiss_hnsw":
+                from indexers.faiss_hnsw import FaissHnswBuilder
+
+                return FaissHnswBuilder()
+    except ImportError as error:
+        raise VssError(
+            Code.UNAVAILABLE,
+            f"the index {kind} needs a library that cannot be imported: {error}",
+            hint=_INSTALL.get(kind),
+        ) from error
+    raise invalid(f"got the index kind {kind!r}, wanted one of {', '.join(_KINDS)}")
