@@ -1,1 +1,1 @@
-"""The command line: `vss serve`, `vss index`, `vss demo` and their kin; one file for each command."""
+"""The command line: one file per command; `main` puts them together."""

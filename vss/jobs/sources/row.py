@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from vss.errors import VssError, invalid
+from vss.errors import invalid
 
 RAW_LIMIT = 2_000
 """Characters of a row that a dead letter shows."""
@@ -70,6 +70,3 @@ def payload_json(fields: dict[str, Any]) -> bytes:
 
 def _listed(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else repr(value)
-
-
-__all__ = ["RAW_LIMIT", "Row", "Source", "VssError", "payload_json"]

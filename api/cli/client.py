@@ -1,0 +1,50 @@
+"""Talks to a server: at a URL, or over the Unix socket of its data directory. Errors become `VssError`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+import msgspec
+
+from vss.errors import Code, VssError
+from vss.jobs.remote import error_of
+from vss.storage.datadir import DataDir
+
+
+class Client:
+    """One server. VssError: UNAVAILABLE when nothing answers, else what the server says."""
+
+    def __init__(self, url: str | None, data: Path, *, timeout: float = 60.0) -> None:
+        self._shown = url or f"the socket in {data}"
+        transport = None if url else httpx.HTTPTransport(uds=str(DataDir(data).socket))
+        self._http = httpx.Client(base_url=url or "http://vss", transport=transport, timeout=timeout, trust_env=False)
+
+    def send(self, method: str, path: str, body: Any = None) -> Any:
+        """The whole answer's JSON."""
+        content = None if body is None else msgspec.json.encode(body)
+        try:
+            answer = self._http.request(method, path, content=content, headers={"content-type": "application/json"})
+        except (httpx.HTTPError, OSError, httpx.InvalidURL) as error:
+            raise VssError(
+                Code.UNAVAILABLE,
+                f"no server answers at {self._shown}: {error}",
+                hint="start one with vss serve, or name one with --url",
+            ) from error
+        if answer.is_error:
+            raise error_of(answer.status_code, answer.content)
+        return msgspec.json.decode(answer.content)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,63 @@
+"""`vss fold`: live points become an indexed segment, with or without a running server."""
+
+from __future__ import annotations
+
+import os
+
+from rich.console import Console
+
+from api.cli import bars, registry
+from api.cli.options import DEFAULT_DATA, Collection, Data
+from vss.engines.local import LocalEngine
+from vss.errors import Code, VssError
+from vss.jobs.remote import JobWriter
+from vss.storage.datadir import DataDir
+from vss.storage.fold import fold as fold_parts
+from vss.storage.fold import to_merge
+from vss.storage.manifest import Manifest
+
+ATTEMPTS = 5
+"""How often a fold that another job overtook is done again."""
+
+
+def fold(collection: Collection, data: Data = DEFAULT_DATA) -> None:
+    """Turn live points and small segments into one indexed segment.
+
+    \b
+    Example:
+      vss fold docs
+    """
+    console = Console(stderr=True)
+    folder = DataDir(data)
+    indexers = registry.indexers()
+    engine = LocalEngine(folder, indexers, writable=False)
+    show = bars.reporter(console)
+    try:
+        target = engine.collection(collection)
+        for attempt in range(1, ATTEMPTS + 1):
+            rows = sum(part.count() for part in to_merge(target.view()))
+            show.phase("index", rows, "vectors")
+            done = 0
+
+            def progress(count: int) -> None:
+                nonlocal done
+                done += count
+                show.update(done, done)
+
+            try:
+                manifest = fold_parts(
+                    target, JobWriter(folder), indexers, threads=len(os.sched_getaffinity(0)), progress=progress
+                )
+                break
+            except VssError as error:
+                if error.code is not Code.CONFLICT or attempt == ATTEMPTS:
+                    raise
+    finally:
+        show.close()
+        engine.close()
+    console.print(_summary(collection, manifest), markup=False, highlight=False, soft_wrap=True)
+
+
+def _summary(collection: str, manifest: Manifest) -> str:
+    points = sum(segment.rows - segment.deleted for segment in manifest.segments)
+    return f"{collection}: generation {manifest.generation}, {points:,} points in {len(manifest.segments)} segments"

@@ -1,0 +1,110 @@
+"""`vss index`: a bulk import in a process of its own, with or without a running server."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from api.cli import bars, registry
+from api.cli.options import DEFAULT_DATA, Data
+from vss.jobs.embedding_cache import EmbeddingCache
+from vss.jobs.gate import Fields
+from vss.jobs.importer import DEFAULT_MIN_RECALL, Import, Imported, Tools, run_import
+from vss.jobs.remote import JobWriter
+from vss.schema import IndexSettings
+from vss.storage.datadir import DataDir
+from vss.storage.imports import Mode
+from vss.types import Metric
+
+
+class Kind(StrEnum):
+    """The kinds of index that can be asked for."""
+
+    AUTO = "auto"
+    FLAT = "flat"
+    FAISS_HNSW = "faiss_hnsw"
+
+
+def index(
+    uri: Annotated[str, typer.Argument(help="A .jsonl, .ndjson or .parquet file: a path, or a URI that fsspec opens.")],
+    collection: Annotated[str, typer.Option("--collection", "-c", help="Made when it is not there.")],
+    data: Data = DEFAULT_DATA,
+    id_field: Annotated[str, typer.Option(help="Field of the point's id, a string or an integer.")] = "id",
+    text_field: Annotated[str | None, typer.Option(help="Field of the text to embed; stays in the payload.")] = None,
+    vector_field: Annotated[str | None, typer.Option(help="Field of the ready vector.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help=f"Embedder of a new collection: {registry.DEFAULT_MODEL}, hashing, a folder or a hub name."),
+    ] = None,
+    metric: Annotated[
+        Metric | None, typer.Option(help="Metric of a new collection.  [default: the model's, or Cosine]")
+    ] = None,
+    mode: Annotated[
+        Mode, typer.Option(help="replace also drops points that the file does not name; newer writes always stay.")
+    ] = Mode.UPSERT,
+    kind: Annotated[
+        Kind | None, typer.Option("--index", help="Kind of index.  [default: the collection's, or auto]")
+    ] = None,
+    min_recall: Annotated[
+        float, typer.Option(min=0, max=1, help="Publish nothing when no effort reaches this recall@10.")
+    ] = DEFAULT_MIN_RECALL,
+    embedding_cache: Annotated[
+        Path | None, typer.Option(help="File that keeps embeddings, so that a second run reuses them.")
+    ] = None,
+) -> None:
+    """Import a file into a collection: embed, build the index, publish.
+
+    Rows that cannot be stored go to DATA/dead-letters, with line and reason. Nothing is published when it fails.
+
+    \b
+    Examples:
+      vss index docs.jsonl --collection docs --text-field text
+      vss index vectors.parquet --collection items --vector-field vector --metric Dot --mode replace
+    """
+    console = Console(stderr=True)
+    folder = DataDir(data)
+    job = Import(
+        uri=uri,
+        collection=collection,
+        fields=Fields(id=id_field, text=text_field, vector=vector_field),
+        model=model,
+        metric=metric,
+        mode=mode,
+        index=IndexSettings(kind=kind.value) if kind else None,
+        min_recall=min_recall,
+    )
+    with ExitStack() as stack:
+        cache = stack.enter_context(EmbeddingCache(embedding_cache)) if embedding_cache else None
+        tools = Tools(
+            indexers=registry.indexers(),
+            embedders=registry.embedders(folder.path),
+            writer=JobWriter(folder),
+            reporter=bars.reporter(console),
+            threads=len(os.sched_getaffinity(0)),
+            default_model=registry.DEFAULT_MODEL,
+            cache=cache,
+        )
+        done = run_import(folder, job, tools)
+    for line in summary(collection, done):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def summary(collection: str, done: Imported) -> list[str]:
+    """What an import did, for people."""
+    reused = f", {done.cached:,} embeddings reused" if done.cached else ""
+    lines = [f"{collection}: generation {done.manifest.generation}, {done.rows:,} rows in {done.seconds:.1f} s{reused}"]
+    for name, record in done.segment.vectors.items():
+        params = ", ".join(f"{key} {value}" for key, value in record.index.params.items())
+        shown = f" {name!r}" if name else ""
+        lines.append(
+            f"index{shown}: {record.index.kind}{f' ({params})' if params else ''}, recall@10 {done.recall[name]:.3f}"
+        )
+    if done.rejected:
+        lines.append(f"{done.rejected:,} rows were refused: {done.dead_letters}")
+    return lines

@@ -1,0 +1,33 @@
+"""What commands need of the heavier parts, loaded only by the command that needs it: `vss --help` loads none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from vss.protocols import Embedder, Indexers
+
+DEFAULT_MODEL = "all-MiniLM-L6-v2"
+
+
+def embedders(data: Path) -> Callable[[str], Embedder]:
+    """Opens an embedder by name; what it finds out once is kept in the data directory."""
+    from embedders.registry import open_embedder
+
+    return partial(open_embedder, cache=data)
+
+
+def indexers() -> Indexers:
+    """The index backends."""
+    from indexers import registry
+
+    return registry
+
+
+def serve(data: Path, host: str, port: int) -> None:
+    """Serve until told to stop."""
+    from api import server
+    from api.settings import Settings
+
+    server.serve(Settings.model_validate({"data": data, "host": host, "port": port}))

@@ -1,0 +1,26 @@
+"""`vss serve`: the HTTP server of one data directory."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from api.cli import registry
+from api.cli.options import DEFAULT_DATA, Data
+
+
+def serve(
+    data: Data = DEFAULT_DATA,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")] = 6333,
+) -> None:
+    """Serve a data directory over HTTP; /docs describes the API.
+
+    Every other setting is an environment variable: VSS_API_KEY, VSS_MODELS, VSS_THREADS, ...
+
+    \b
+    Example:
+      vss serve --data vss-data --host 127.0.0.1 --port 6333
+    """
+    registry.serve(data, host, port)

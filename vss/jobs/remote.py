@@ -1,0 +1,182 @@
+"""Who commits for a job: this process while nobody holds the writer lock, else the server, over its Unix socket.
+
+    LocalWriter    takes the writer lock for each small commit
+    SocketWriter   asks the server that listens at `<data>/vss.sock`; same HTTP API as outside
+    JobWriter      the one of the two that is right at the moment of each commit
+
+A job may run for hours, and servers come and go meanwhile; so the choice is made anew each time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from vss.errors import Code, VssError
+from vss.schema import DEFAULT_VECTOR, Schema, VectorSchema
+from vss.storage.catalog import Catalog
+from vss.storage.collection import remove_collection
+from vss.storage.datadir import DataDir, WriterLock
+from vss.storage.manifest import Manifest
+from vss.storage.publish import LocalPublisher
+
+TIMEOUT_SECONDS = 120.0
+"""How long a server may take for one commit: it opens the new generation before it answers."""
+
+
+class Writer(Protocol):
+    """What a job needs committed. `vss.storage.publish.Publisher`, and collections made and removed."""
+
+    def create(self, name: str, schema: Schema) -> None:
+        """Make an empty collection. VssError: INVALID, ALREADY_EXISTS."""
+
+    def delete(self, name: str) -> None:
+        """Remove a collection; none of that name is no error."""
+
+    def publish(self, manifest: Manifest) -> None:
+        """Make the manifest current. VssError (CONFLICT) when its parent no longer is."""
+
+
+class LocalWriter:
+    """Commits from this process. VssError (LOCKED) when another process is the writer."""
+
+    def __init__(self, data: DataDir) -> None:
+        self._data = data
+
+    def create(self, name: str, schema: Schema) -> None:
+        """As `Writer.create`."""
+        with WriterLock(self._data):
+            catalog = Catalog(self._data)
+            try:
+                catalog.create(name, schema)
+            finally:
+                catalog.close()
+
+    def delete(self, name: str) -> None:
+        """As `Writer.delete`."""
+        with WriterLock(self._data):
+            catalog = Catalog(self._data)
+            try:
+                entry = catalog.delete(name)
+            finally:
+                catalog.close()
+        if entry is not None:
+            remove_collection(self._data.collection(entry.id))
+
+    def publish(self, manifest: Manifest) -> None:
+        """As `Writer.publish`."""
+        LocalPublisher(self._data).publish(manifest)
+
+
+class SocketWriter:
+    """Commits through the server of this data directory. VssError (UNAVAILABLE) when it does not answer."""
+
+    def __init__(self, data: DataDir) -> None:
+        self._socket = data.socket
+
+    def create(self, name: str, schema: Schema) -> None:
+        """As `Writer.create`."""
+        self._send("PUT", f"/collections/{quote(name, safe='')}", create_body(schema))
+
+    def delete(self, name: str) -> None:
+        """As `Writer.delete`."""
+        self._send("DELETE", f"/collections/{quote(name, safe='')}", b"")
+
+    def publish(self, manifest: Manifest) -> None:
+        """As `Writer.publish`."""
+        self._send("POST", "/internal/publish", msgspec.json.encode(manifest))
+
+    def _send(self, method: str, path: str, body: bytes) -> None:
+        transport = httpx.HTTPTransport(uds=str(self._socket))
+        try:
+            with httpx.Client(transport=transport, base_url="http://vss", timeout=TIMEOUT_SECONDS) as client:
+                answer = client.request(method, path, content=body, headers={"content-type": "application/json"})
+        except httpx.HTTPError as error:
+            raise VssError(
+                Code.UNAVAILABLE,
+                f"the writer of this data directory does not answer at {self._socket}: {error}",
+                hint="wait until the server has started or stopped, then run the job again",
+            ) from error
+        if answer.is_error:
+            raise error_of(answer.status_code, answer.content)
+
+
+class JobWriter:
+    """Commits here when nobody holds the writer lock, else through the server that does."""
+
+    def __init__(self, data: DataDir) -> None:
+        self._local = LocalWriter(data)
+        self._remote = SocketWriter(data)
+
+    def create(self, name: str, schema: Schema) -> None:
+        """As `Writer.create`."""
+        try:
+            self._local.create(name, schema)
+        except VssError as error:
+            _only_when_locked(error)
+            self._remote.create(name, schema)
+
+    def delete(self, name: str) -> None:
+        """As `Writer.delete`."""
+        try:
+            self._local.delete(name)
+        except VssError as error:
+            _only_when_locked(error)
+            self._remote.delete(name)
+
+    def publish(self, manifest: Manifest) -> None:
+        """As `Writer.publish`."""
+        try:
+            self._local.publish(manifest)
+        except VssError as error:
+            _only_when_locked(error)
+            self._remote.publish(manifest)
+
+
+def _only_when_locked(error: VssError) -> None:
+    if error.code is not Code.LOCKED:
+        raise error
+
+
+def create_body(schema: Schema) -> bytes:
+    """The schema as the body of `PUT /collections/{name}`."""
+    vectors: dict[str, Any] = {name: _vector_body(vector) for name, vector in schema.vectors.items()}
+    body = {
+        "vectors": vectors[DEFAULT_VECTOR] if set(vectors) == {DEFAULT_VECTOR} else vectors,
+        "vss": {"index": msgspec.to_builtins(schema.index)},
+    }
+    return msgspec.json.encode(body)
+
+
+def _vector_body(vector: VectorSchema) -> dict[str, Any]:
+    body: dict[str, Any] = {"size": vector.dim, "distance": vector.metric.value}
+    if vector.model is not None:
+        body["vss"] = {"model": vector.model, "text_field": vector.text_field}
+    return body
+
+
+def error_of(status: int, body: bytes) -> VssError:
+    """The `VssError` that a server's answer stands for."""
+    try:
+        answer = msgspec.json.decode(body, type=_Refusal)
+        # The message already names the field and the hint.
+        return VssError(Code(answer.vss.code), answer.status.error)
+    except ValueError:
+        shown = body[:200].decode(errors="replace")
+        return VssError(Code.UNAVAILABLE, f"the server answered {status}: {shown}", hint="its log says more")
+
+
+class _Said(msgspec.Struct):
+    error: str
+
+
+class _Reason(msgspec.Struct):
+    code: str
+
+
+class _Refusal(msgspec.Struct):
+    status: _Said
+    vss: _Reason
