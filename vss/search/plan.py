@@ -18,11 +18,14 @@ from vss.types import Mask
 DEFAULT_RECALL = 0.98
 """The recall@10 that a request gets when it names neither a recall nor an effort."""
 
-SCAN_ROWS = 20_000
-"""Matching rows up to which a filtered query scans them, whatever their share."""
-
 SCAN_SHARE = 0.25
-"""Share of matching rows below which a filtered query scans them, however many they are."""
+"""Share of matching rows below which they are scanned, however many they are."""
+
+WIDE_SHARE = 0.8
+"""Share of matching rows (a few tombstones, say) from which on the graph is walked, however few they are."""
+
+SCAN_ROWS = 20_000
+"""Matching rows up to which they are scanned when their share lies between the two."""
 
 FLOATS_PER_MS = 1_500_000
 """Components that one thread scores exactly in a millisecond; for the prediction only."""
@@ -39,7 +42,7 @@ class Method(StrEnum):
 class Plan:
     """The plan for one part.
 
-    rows:     rows with such a vector
+    rows:     how many vectors by that name the part has
     matching: those that count and pass the filter
     effort:   what the graph search spends; None for a scan
     why:      in words, for `explain`
@@ -63,17 +66,18 @@ def plan_part(
     effort: int | None = None,
     recall: float | None = None,
 ) -> Plan:
-    """Choose for one part. `matching` counts the rows of `allowed` (all rows for None)."""
-    rows = len(part.body)
+    """Choose for one part. `allowed` is a mask of its vectors (None: all), `matching` counts it."""
+    body = part.body
+    rows = len(body.vectors[using].vectors) if isinstance(body, Segment) else len(body)
 
     def scan(why: str) -> Plan:
         return Plan(Method.SCAN, rows, matching, None, why)
 
-    if not isinstance(part.body, Segment):
+    if not isinstance(body, Segment):
         return scan("the live part has no graph")
     if exact:
         return scan("exact search was asked for")
-    vectors = part.body.vectors[using].record
+    vectors = body.vectors[using].record
     if not vectors.calibration:
         return scan(f"the segment's index is {vectors.index.kind}")
     curve = [CurvePoint(point.effort, point.recall, point.microseconds) for point in vectors.calibration]
@@ -85,8 +89,8 @@ def plan_part(
     spent = effort or max(spent or curve[-1].effort, 2 * k)
     if allowed is None:
         return Plan(Method.GRAPH, rows, matching, spent, "no filter")
-    share = matching / max(1, rows)
-    if matching <= SCAN_ROWS or share < SCAN_SHARE:
+    share = matching / rows
+    if share < SCAN_SHARE or (share < WIDE_SHARE and matching <= SCAN_ROWS):
         return scan(f"{matching} rows match, scanning them is exact and cheap")
     # Of the nodes that the walk keeps only this share may be returned: widen it so that as many candidates remain.
     return Plan(Method.GRAPH, rows, matching, int(spent / share), f"{share:.0%} of the rows match")

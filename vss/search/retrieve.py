@@ -75,7 +75,7 @@ def search(
     available = 0
     for number, part in enumerate(view.parts):
         started = time.perf_counter()
-        allowed, matching = _with_vector(part, using, part.allowed(where))
+        allowed, matching = _of_vectors(part, using, part.allowed(where))
         available += matching
         if not matching:
             continue
@@ -117,19 +117,20 @@ def cost_ms(view: View, using: str, where: Condition | None, *, exact: bool) -> 
     return total
 
 
-def _with_vector(part: Part, using: str, allowed: Mask | None) -> tuple[Mask | None, int]:
-    """The allowed mask narrowed to rows that have the vector, and how many those are."""
+def _of_vectors(part: Part, using: str, allowed: Mask | None) -> tuple[Mask | None, int]:
+    """A mask of rows as a mask of the vectors by that name (None: all of them), and how many those are."""
     body = part.body
-    if isinstance(body, Segment):
-        rows = body.vectors[using].rows
-        if rows is not None:
-            has = np.zeros(len(body), np.bool_)
-            has[rows] = True
-            allowed = has if allowed is None else allowed & has
-    else:
+    if not isinstance(body, Segment):
         has = body.vectors[using][1]
-        allowed = has if allowed is None else allowed & has
-    return allowed, len(body) if allowed is None else int(np.count_nonzero(allowed))
+        narrowed = has if allowed is None else allowed & has
+        return narrowed, int(np.count_nonzero(narrowed))
+    one = body.vectors[using]
+    if allowed is None:
+        return None, len(one.vectors)
+    if one.rows is not None:
+        allowed = allowed[one.rows]
+    matching = int(np.count_nonzero(allowed))
+    return (None if matching == len(allowed) else allowed), matching
 
 
 def _carry_out(
@@ -139,9 +140,6 @@ def _carry_out(
     if not isinstance(body, Segment):
         return exact_search(queries, body.vectors[using][0], k, metric, allowed)
     one = body.vectors[using]
-    if one.rows is not None and allowed is not None:
-        allowed = allowed[one.rows]
-        allowed = None if allowed.all() else allowed
     if plan.method is Method.SCAN:
         hits = exact_search(queries, one.vectors, k, metric, allowed)
     else:
