@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from indexers.choose import choose
 from vss.errors import Code, VssError, invalid
-from vss.protocols import IndexBuilder
+from vss.protocols import IndexBuilder, IndexSpec
+from vss.schema import AUTO
+from vss.types import Metric
 
 _INSTALL = {"faiss_hnsw": 'pip install "faiss-cpu>=1.15"'}
 """How to get the library of each kind that needs one."""
@@ -35,3 +40,23 @@ def builder(kind: str) -> IndexBuilder:
             hint=_INSTALL.get(kind),
         ) from error
     raise invalid(f"got the index kind {kind!r}, wanted one of {', '.join(_KINDS)}")
+
+
+class InstalledIndexers:
+    """This registry as `vss.protocols.Indexers`, which is how storage gets to the backends."""
+
+    def builder(self, kind: str) -> IndexBuilder:
+        """One backend, as `builder` of this module gives it."""
+        return builder(kind)
+
+    def choose(
+        self, kind: str, metric: Metric, dim: int, rows: int, params: Mapping[str, int | float | str]
+    ) -> IndexSpec:
+        """The complete spec of `kind`. "auto" picks a kind; `params` then hold for a graph, and a scan ignores them."""
+        if kind != AUTO:
+            return builder(kind).spec(metric, dim, params)
+        chosen = choose(rows, metric)
+        return builder(chosen).spec(metric, dim, {} if chosen == "flat" else params)
+
+
+INDEXERS = InstalledIndexers()

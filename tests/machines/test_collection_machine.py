@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from tests.storage.conftest import INDEXERS
+from indexers.registry import INDEXERS
 from tests.storage.filter_strategies import CONDITIONS, PAYLOADS
 from vss.engines.local import LocalEngine
 from vss.filters import Condition, matches

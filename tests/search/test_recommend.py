@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from tests.storage.conftest import INDEXERS
+from indexers.registry import INDEXERS
 from vss.engines.local import LocalEngine
 from vss.errors import Code, VssError
 from vss.filters import Match

@@ -9,13 +9,13 @@ import msgspec
 import numpy as np
 import pytest
 
+from indexers.registry import INDEXERS
 from tests.conformance.data import clustered
-from tests.storage.conftest import INDEXERS
 from vss.engines.local import LocalEngine
 from vss.errors import VssError
 from vss.filters import Condition, Filter, HasId, Match, Range, matches
 from vss.points import Point
-from vss.schema import Schema, VectorSchema
+from vss.schema import IndexSettings, Schema, VectorSchema
 from vss.search.plan import Method
 from vss.search.retrieve import Found, search
 from vss.storage.datadir import DataDir
@@ -36,11 +36,11 @@ class Corpus:
         self.queries = self.vectors[COUNT:]
         self.engine = LocalEngine(DataDir(folder), INDEXERS, writable=True)
         vector = VectorSchema(dim=DIM, metric=metric)
-        self.engine.create("c", Schema(vectors={"text": vector, "image": vector}))
+        kind = "flat" if metric is Metric.MANHATTAN else "faiss_hnsw"
+        self.engine.create("c", Schema(vectors={"text": vector, "image": vector}, index=IndexSettings(kind=kind)))
         collection = self.engine.collection("c")
         self._write(0, 1000)
-        if metric is not Metric.MANHATTAN:
-            fold(collection, self.engine, INDEXERS, threads=2)
+        fold(collection, self.engine, INDEXERS, threads=2)
         self._write(1000, 1300)
         seal(collection, self.engine, INDEXERS)
         self._write(1300, COUNT)

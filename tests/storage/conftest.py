@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from indexers import registry
+from indexers.registry import INDEXERS
 from vss.engines.local import LocalEngine
 from vss.protocols import Indexers
 from vss.schema import Schema, VectorSchema
@@ -15,18 +15,6 @@ from vss.storage.datadir import DataDir
 from vss.types import Metric
 
 DIM = 8
-
-
-class _Adapter:
-    def builder(self, kind):
-        return registry.builder(kind)
-
-    def choose(self, kind, metric, dim, rows, params):
-        kind = kind if kind != "auto" else ("flat" if rows < 200 else "faiss_hnsw")
-        return registry.builder(kind).spec(metric, dim, params)
-
-
-INDEXERS = _Adapter()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.storage.conftest import INDEXERS
+from indexers.registry import INDEXERS
 from tests.storage.filter_strategies import CONDITIONS, PAYLOADS
 from vss.filters import Condition, Filter, Match, Range, matches
 from vss.points import id_key
