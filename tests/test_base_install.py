@@ -55,11 +55,13 @@ def test_the_installed_package_is_the_one_imported(clean_environment: Path) -> N
 
 
 def test_every_package_is_installed_and_typed(clean_environment: Path) -> None:
-    """Every module and type marker of the repository is in the wheel."""
+    """Every module and type marker of the sources is in the wheel."""
+    source = clean_environment.parents[2] / "source"
     program = "import sysconfig; print(sysconfig.get_path('purelib'))"
     site = Path(run([clean_environment, "-c", program], clean_environment.parent).strip())
     for package in ("api", "embedders", "indexers", "vss"):
-        wanted = {p.relative_to(ROOT) for p in (ROOT / package).rglob("*.py")} | {Path(package, "py.typed")}
+        wanted = {path.relative_to(source) for path in (source / package).rglob("*.py")}
+        wanted.add(Path(package, "py.typed"))
         missing = {str(path) for path in wanted if not (site / path).is_file()}
         assert not missing, f"not in the install: {sorted(missing)}"
 
