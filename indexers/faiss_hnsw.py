@@ -193,7 +193,7 @@ class FaissHnswBuilder:
         try:
             graph = faiss.read_index(str(files[FILE]), flags)
         except RuntimeError as error:
-            raise _corrupt(f"FAISS cannot read {files[FILE]}: {error}") from error
+            raise _corrupt(f"FAISS cannot read {FILE}") from error
         _check(graph, spec, len(vectors))
         if floats:
             _attach(graph, vectors)
