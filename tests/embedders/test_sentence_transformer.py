@@ -151,3 +151,27 @@ def test_an_unknown_precision_is_refused() -> None:
 def test_loading_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
     open_embedder(MINILM, precision="float32", threads=2).embed(["a text"], Role.QUERY)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_hub_name_fetches_no_pickles_and_loads_as_a_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, object] = {}
+
+    def fetched(name: str, allow_patterns: list[str]) -> str:
+        asked.update(name=name, patterns=allow_patterns)
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetched)
+    model = open_embedder("someone/minilm", precision="float32", threads=2)
+    assert model.info.name == asked["name"] == "someone/minilm"
+    assert not any("bin" in str(pattern) for pattern in list(asked["patterns"]))  # type: ignore[call-overload]
+    assert model.info.dim == 384
+
+
+def test_a_hub_that_cannot_be_reached_is_named_as_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(name: str, allow_patterns: list[str]) -> str:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    with pytest.raises(VssError, match="'someone/minilm': no route to host") as caught:
+        open_embedder("someone/minilm")
+    assert caught.value.code is Code.UNAVAILABLE

@@ -76,7 +76,7 @@ class Slow:
 
 @contextmanager
 def hosted(model: Gated, **limits: int) -> Iterator[ModelHost]:
-    host = ModelHost({"m": lambda: model}, **limits)
+    host = ModelHost({"m": lambda: model}, {}, **limits)
     host.start()
     host.wait(30)
     try:
