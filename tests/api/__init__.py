@@ -1,1 +1,1 @@
-"""Tests of `api`: what a client sees of each face."""
+"""The HTTP face, over real connections to a real server process."""

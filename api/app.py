@@ -1,0 +1,84 @@
+"""The ASGI application: middleware around a router of operations. Plain Starlette: msgspec does what FastAPI would."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.routing import Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.metrics import Metrics
+from api.middleware.auth import Auth
+from api.middleware.errors import Errors
+from api.middleware.limits import Limits
+from api.middleware.observe import Observe
+from api.middleware.request_id import RequestId
+from api.operations import routes
+from api.routes.table import OPERATIONS
+from api.service import Service
+from api.settings import Settings
+from vss.engines.local import LocalEngine
+from vss.errors import VssError
+from vss.protocols import Indexers, Models
+
+log = logging.getLogger("vss.server")
+
+
+class App:
+    """The whole HTTP face; `service` is what its handlers work with."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        settings = service.settings
+        key = settings.api_key.get_secret_value() if settings.api_key else None
+
+        @asynccontextmanager
+        async def lifespan(_: object) -> AsyncIterator[None]:
+            opening = asyncio.create_task(asyncio.to_thread(_open_collections, service))
+            yield
+            await opening
+
+        router = Router(routes(OPERATIONS, service), redirect_slashes=False, lifespan=lifespan)
+        # The router raises for unknown paths and methods only inside an application: say that this is one.
+        inner: ASGIApp = Limits(router, max_body_bytes=settings.max_body_bytes, max_in_flight=settings.max_in_flight)
+        inner = Errors(Auth(inner, key))
+        self._stack: ASGIApp = RequestId(Observe(inner, service.metrics, log_all=settings.access_log))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self
+        await self._stack(scope, receive, send)
+
+
+def create_app(
+    engine: LocalEngine,
+    models: Models,
+    indexers: Indexers,
+    settings: Settings,
+    *,
+    model_names: tuple[str, ...] = (),
+) -> App:
+    """The application over an open engine and started models; it closes neither."""
+    metrics = Metrics(engine)
+    return App(
+        Service(
+            engine=engine,
+            models=models,
+            indexers=indexers,
+            settings=settings,
+            metrics=metrics,
+            model_names=model_names,
+        )
+    )
+
+
+def _open_collections(service: Service) -> None:
+    """Open what there is before the first query has to. A damaged collection does not stop the others."""
+    for entry in service.engine.entries():
+        try:
+            service.engine.collection(entry.name).view()
+        except VssError as error:
+            log.error("collection %s cannot be opened: %s", entry.name, error)
+    service.warm = True

@@ -1,0 +1,99 @@
+"""What `/metrics` shows: base units, no ids and no queries in labels. Figures are of this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from api.wire.collections import indexed
+from vss.engines.local import LocalEngine
+from vss.errors import VssError
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """The measures of one server, in a registry of their own."""
+
+    def __init__(self, engine: LocalEngine) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self.registry.register(_Collections(engine))
+        self.requests = Counter(
+            "vss_http_requests_total", "Requests answered.", ("method", "route", "status"), registry=self.registry
+        )
+        self.request_seconds = Histogram(
+            "vss_http_request_duration_seconds",
+            "From the first byte of a request to the last of its answer.",
+            ("method", "route"),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge("vss_inflight_requests", "Requests being answered.", registry=self.registry)
+        self.search_seconds = Histogram(
+            "vss_search_duration_seconds",
+            "Stages of searches: embed, ann, rerank, diversify, fetch.",
+            ("collection", "stage"),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.short = Counter(
+            "vss_search_short_results_total",
+            "Searches that found fewer points than asked for.",
+            ("collection",),
+            registry=self.registry,
+        )
+        self.fallbacks = Counter(
+            "vss_rerank_fallback_total",
+            "Re-rankings that kept the similarity order.",
+            ("reason",),
+            registry=self.registry,
+        )
+
+    @contextmanager
+    def stage(self, collection: str, name: str) -> Iterator[None]:
+        """Observe how long a stage takes, when it succeeds."""
+        started = perf_counter()
+        yield
+        self.search_seconds.labels(collection, name).observe(perf_counter() - started)
+
+
+class _Collections(Collector):
+    """Sizes of the collections, read when they are asked for."""
+
+    def __init__(self, engine: LocalEngine) -> None:
+        self._engine = engine
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        points = GaugeMetricFamily("vss_index_vectors", "Points of a collection.", labels=["collection"])
+        unindexed = GaugeMetricFamily(
+            "vss_index_unindexed_vectors", "Points without a calibrated index.", labels=["collection"]
+        )
+        generation = GaugeMetricFamily("vss_index_generation", "The current generation.", labels=["collection"])
+        for entry in self._engine.entries():
+            try:
+                view = self._engine.collection(entry.name).view()
+            except VssError:
+                continue
+            points.add_metric([entry.name], view.points)
+            unindexed.add_metric([entry.name], max(0, view.points - indexed(view)))
+            generation.add_metric([entry.name], view.generation)
+        yield from (points, unindexed, generation)

@@ -1,0 +1,87 @@
+"""What is running, whether it is alive and ready, its metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import version
+
+import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from api.answers import plain
+from api.operations import Operation
+from api.service import Service
+
+QDRANT_VERSION = "1.20.0"
+"""The Qdrant whose REST dialect this is: its clients compare the version and warn when it is another."""
+
+TITLE = f"vss {version('vss-service')} (speaks Qdrant's REST dialect)"
+
+
+class VersionReply(msgspec.Struct, kw_only=True):
+    """What `GET /` says, as Qdrant's clients expect it."""
+
+    title: str
+    version: str
+    commit: str | None = None
+
+
+class ReadyReply(msgspec.Struct, kw_only=True):
+    """Whether requests should come here, and why not."""
+
+    ready: bool
+    reason: str | None = None
+
+
+async def root(service: Service, request: Request) -> Response:
+    """Name and version."""
+    return plain(VersionReply(title=TITLE, version=QDRANT_VERSION))
+
+
+async def livez(service: Service, request: Request) -> Response:
+    """200 as long as the process answers."""
+    return PlainTextResponse("alive\n")
+
+
+async def healthz(service: Service, request: Request) -> Response:
+    """200 as long as the process answers; Qdrant's name for it."""
+    return PlainTextResponse("healthz check passed\n")
+
+
+async def readyz(service: Service, request: Request) -> Response:
+    """200 when collections are open and their models loaded; 503 with the reason otherwise, and while stopping."""
+    reason = service.not_ready()
+    return plain(ReadyReply(ready=reason is None, reason=reason), 200 if reason is None else 503)
+
+
+async def metrics(service: Service, request: Request) -> Response:
+    """Prometheus metrics of this process."""
+    text = await asyncio.to_thread(generate_latest, service.metrics.registry)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+
+OPERATIONS = (
+    Operation(
+        method="GET",
+        path="/",
+        handler=root,
+        summary="Name and version",
+        tag="service",
+        result=VersionReply,
+        envelope=False,
+    ),
+    Operation(method="GET", path="/livez", handler=livez, summary="Is it alive", tag="service", envelope=False),
+    Operation(
+        method="GET",
+        path="/readyz",
+        handler=readyz,
+        summary="Is it ready",
+        tag="service",
+        result=ReadyReply,
+        envelope=False,
+    ),
+    Operation(method="GET", path="/healthz", handler=healthz, summary="Is it alive", tag="service", envelope=False),
+    Operation(method="GET", path="/metrics", handler=metrics, summary="Metrics", tag="service", envelope=False),
+)

@@ -1,0 +1,252 @@
+"""Queries by vector, point id, text or examples; one, or a batch whose like members are searched together."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import msgspec
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.answers import answer
+from api.operations import CONSISTENCY, Operation
+from api.requests import deadline_of
+from api.service import Service
+from api.wire.base import decode, under
+from api.wire.query import (
+    MAX_SEARCHES,
+    ById,
+    Examples,
+    HitReply,
+    HitsReply,
+    Query,
+    QueryBatchWire,
+    QueryWire,
+    Text,
+    read_query,
+)
+from vss.errors import Code, VssError, invalid
+from vss.protocols import Deadline
+from vss.search.retrieve import Found, search_async
+from vss.storage.view import View
+from vss.types import Metric, PointId, Role, Vectors
+from vss.vectors import as_vectors, faults
+
+
+@dataclass(slots=True)
+class _Asked:
+    """One query on its way. `hidden` are places (part, row) that are not to be returned: its own examples."""
+
+    query: Query
+    where: str
+    vector: Vectors | None = None
+    hidden: frozenset[tuple[int, int]] = frozenset()
+    found: Found | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """One answer: the points, whether there are as many as asked for, and why not."""
+
+    points: list[HitReply]
+    complete: bool
+    reason: str | None
+    explain: dict[str, Any] | None
+
+
+async def query_points(service: Service, request: Request) -> Response:
+    """Find the nearest points."""
+    wire = decode(await request.body(), QueryWire)
+    name = request.path_params["collection"]
+    view = service.engine.collection(name).view()
+    (page,) = await _run(service, name, view, [_Asked(read_query(wire, view.schema), "")], deadline_of(request))
+    extra: dict[str, Any] = {"complete": page.complete}
+    if page.reason:
+        extra["reason"] = page.reason
+    if page.explain:
+        extra["explain"] = page.explain
+    return answer(request, HitsReply(points=page.points), view=view, vss=extra)
+
+
+async def query_batch(service: Service, request: Request) -> Response:
+    """Find the nearest points of each query."""
+    wire = decode(await request.body(), QueryBatchWire)
+    if len(wire.searches) > MAX_SEARCHES:
+        raise VssError(
+            Code.TOO_LARGE, f"got {len(wire.searches)} queries, wanted at most {MAX_SEARCHES}", field="searches"
+        )
+    name = request.path_params["collection"]
+    view = service.engine.collection(name).view()
+    asked = []
+    for place, one in enumerate(wire.searches):
+        where = f"searches[{place}]"
+        asked.append(_Asked(read_query(one, view.schema, where), where))
+    pages = await _run(service, name, view, asked, deadline_of(request))
+    each = [
+        {"complete": page.complete, "reason": page.reason} | ({"explain": page.explain} if page.explain else {})
+        for page in pages
+    ]
+    extra = {"complete": all(page.complete for page in pages), "searches": each}
+    return answer(request, [HitsReply(points=page.points) for page in pages], view=view, vss=extra)
+
+
+async def _run(service: Service, name: str, view: View, asked: Sequence[_Asked], deadline: Deadline) -> list[_Page]:
+    for one in asked:
+        service.check_fingerprint(view.schema.vectors[one.query.using], one.query.fingerprint)
+        _resolve(view, one)
+    if any(one.vector is None for one in asked):
+        with service.metrics.stage(name, "embed"):
+            await _embed(service, view, asked, deadline)
+    started = perf_counter()
+    with service.metrics.stage(name, "ann"):
+        await _search(view, asked)
+    milliseconds = (perf_counter() - started) * 1000
+    deadline.check("searching")
+    with service.metrics.stage(name, "fetch"):
+        pages = [_page(view, one, milliseconds) for one in asked]
+    short = sum(not page.complete for page in pages)
+    if short:
+        service.metrics.short.labels(name).inc(short)
+    return pages
+
+
+def _resolve(view: View, one: _Asked) -> None:
+    """Turn ids into vectors; texts come later, all at once."""
+    query = one.query
+    match query.target:
+        case Text():
+            return
+        case ById(point_id):
+            one.vector = _stored(view, point_id, query.using, under(one.where, "query"))[None, :]
+            one.hidden = _places(view, [point_id])
+        case Examples(positive, negative):
+            one.vector = _average(view, query.using, positive, negative, under(one.where, "query.recommend"))
+            one.hidden = _places(view, [*positive, *negative])
+        case vector:
+            one.vector = vector
+
+
+def _stored(view: View, point_id: PointId, using: str, where: str) -> Vectors:
+    """`(dim,)` the vector of a stored point."""
+    found = view.find(point_id)
+    if found is None:
+        raise VssError(Code.NOT_FOUND, f"got id {point_id!r}, which does not exist", field=where)
+    part, row = found
+    vector = part.body.vector(using, row)
+    if vector is None:
+        raise invalid(f"got id {point_id!r}, which has no vector {using!r}", field=where)
+    return vector
+
+
+def _average(view: View, using: str, positive: Sequence[PointId], negative: Sequence[PointId], where: str) -> Vectors:
+    """`(1, dim)`: as Qdrant's `average_vector`, the mean of the good, moved away from the mean of the bad."""
+    vector = np.mean([_stored(view, one, using, f"{where}.positive") for one in positive], axis=0)
+    if negative:
+        vector = 2 * vector - np.mean([_stored(view, one, using, f"{where}.negative") for one in negative], axis=0)
+    schema = view.schema.vectors[using]
+    if faults(vector[None, :], schema.metric).any():
+        raise invalid("the examples cancel each other out", field=where)
+    return as_vectors(vector, schema.dim, schema.metric)
+
+
+def _places(view: View, ids: Sequence[PointId]) -> frozenset[tuple[int, int]]:
+    number = {id(part): place for place, part in enumerate(view.parts)}
+    return frozenset((number[id(found[0])], found[1]) for one in ids if (found := view.find(one)) is not None)
+
+
+async def _embed(service: Service, view: View, asked: Sequence[_Asked], deadline: Deadline) -> None:
+    waiting: dict[str, list[tuple[_Asked, str]]] = defaultdict(list)
+    for one in asked:
+        if isinstance(one.query.target, Text):
+            waiting[one.query.using].append((one, one.query.target.text))
+    for using, members in waiting.items():
+        schema = view.schema.vectors[using]
+        model = service.text_model(schema)
+        made = await service.models.embed(model, [text for _, text in members], Role.QUERY, deadline)
+        vectors = as_vectors(made, schema.dim, schema.metric, field="query")
+        for place, (one, _) in enumerate(members):
+            one.vector = vectors[place : place + 1]
+
+
+async def _search(view: View, asked: Sequence[_Asked]) -> None:
+    """Search like queries together: a batch costs less than its members."""
+    groups: dict[tuple[Any, ...], list[_Asked]] = defaultdict(list)
+    for one in asked:
+        query = one.query
+        k = query.offset + query.limit + len(one.hidden)
+        groups[query.using, k, query.where, query.exact, query.effort, query.recall].append(one)
+    for (using, k, where, exact, effort, recall), members in groups.items():
+        vectors = [one.vector for one in members if one.vector is not None]
+        queries = vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
+        answers = await search_async(
+            view, queries, using=using, k=k, where=where, exact=exact, effort=effort, recall=recall
+        )
+        for one, found in zip(members, answers, strict=True):
+            one.found = found
+
+
+def _page(view: View, one: _Asked, milliseconds: float) -> _Page:
+    query, found = one.query, one.found
+    assert found is not None
+    distance = view.schema.vectors[query.using].metric in (Metric.EUCLID, Metric.MANHATTAN)
+    hits = [
+        (part, row, 0.0 - score if distance else score)
+        for part, row, score in zip(found.parts.tolist(), found.rows.tolist(), found.scores.tolist(), strict=True)
+        if (part, row) not in one.hidden
+    ]
+    reason = f"only {len(hits)} match"
+    if query.threshold is not None:
+        kept = [hit for hit in hits if (hit[2] <= query.threshold if distance else hit[2] >= query.threshold)]
+        if len(kept) < len(hits):
+            reason = f"only {len(kept)} reach score_threshold {query.threshold:g}"
+        hits = kept
+    hits = hits[query.offset : query.offset + query.limit]
+    shown = query.selection
+    points = []
+    for part, row, score in hits:
+        point = view.parts[part].point(row, vectors=shown.vectors is not False)
+        points.append(
+            HitReply(
+                id=point.id,
+                version=point.version,
+                score=score,
+                payload=shown.show_payload(point.payload),
+                vector=shown.show_vectors(point.vectors),
+            )
+        )
+    complete = len(points) == query.limit
+    explain = None
+    if query.explain:
+        explain = {"plans": msgspec.to_builtins(found.plans), "search_ms": milliseconds, "seq": view.seq}
+    return _Page(points, complete, None if complete else reason, explain)
+
+
+_QUERY = "/collections/{collection}/points/query"
+
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path=_QUERY,
+        handler=query_points,
+        summary="Find the nearest points",
+        tag="search",
+        query=CONSISTENCY,
+        body=QueryWire,
+        result=HitsReply,
+    ),
+    Operation(
+        method="POST",
+        path=_QUERY + "/batch",
+        handler=query_batch,
+        summary="Find the nearest points of several queries",
+        tag="search",
+        query=CONSISTENCY,
+        body=QueryBatchWire,
+        result=list[HitsReply],
+    ),
+)

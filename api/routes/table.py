@@ -1,0 +1,19 @@
+"""Every operation of the HTTP face. The hottest come first: the router tries them in this order."""
+
+from __future__ import annotations
+
+from api.operations import Operation
+from api.routes import collections, embeddings, health, internal, points, query, recommend
+from api.routes.documentation import documented
+
+OPERATIONS: tuple[Operation, ...] = documented(
+    (
+        *query.OPERATIONS,
+        *recommend.OPERATIONS,
+        *points.OPERATIONS,
+        *collections.OPERATIONS,
+        *embeddings.OPERATIONS,
+        *health.OPERATIONS,
+        *internal.OPERATIONS,
+    )
+)

@@ -1,0 +1,283 @@
+"""Collections: what creating one takes, and how one is described."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+
+from api.wire.base import Harmless, Hints, T, Unsupported, Wire, decode, located, refuse_unsupported, under
+from vss.errors import Code, VssError, invalid
+from vss.protocols import EmbedderInfo, Indexers, Models
+from vss.schema import AUTO, DEFAULT_VECTOR, IndexSettings, Schema, VectorSchema, check_schema
+from vss.storage.catalog import Entry
+from vss.storage.view import View
+from vss.types import Metric
+
+_INDEX_HINT = 'send {"vss": {"index": {"kind": "faiss_hnsw", "params": {...}}}}'
+
+
+class VssVector(Wire):
+    """The model that makes a vector, and the payload field whose text it is made of.
+
+    fingerprint: the model's identity. With it and a `size` the model need not be served here.
+    """
+
+    model: str | None = None
+    text_field: str | None = None
+    fingerprint: str | None = None
+
+
+class VectorParams(Wire):
+    """One vector. `size` may be left out where a model is named."""
+
+    size: int | None = None
+    distance: Metric | None = None
+    hnsw_config: Unsupported = None
+    quantization_config: Unsupported = None
+    on_disk: Unsupported = None
+    memory: Unsupported = None
+    datatype: Unsupported = None
+    multivector_config: Unsupported = None
+    vss: VssVector | None = None
+
+    unsupported: ClassVar[Harmless] = {
+        "hnsw_config": ({},),
+        "quantization_config": (),
+        "on_disk": (False, True),
+        "memory": (),
+        "datatype": ("float32",),
+        "multivector_config": (),
+    }
+    hints: ClassVar[Hints] = {"hnsw_config": _INDEX_HINT}
+
+
+class IndexWire(Wire):
+    """Which index a build makes, and its parameters."""
+
+    kind: str = AUTO
+    params: dict[str, int | float | str] = msgspec.field(default_factory=dict)
+
+
+class VssCollection(VssVector):
+    """Our additions: the model and text field of the only vector, and the index of all."""
+
+    index: IndexWire | None = None
+
+
+class CreateWire(Wire):
+    """`PUT /collections/{collection}`."""
+
+    vectors: Annotated[
+        msgspec.Raw,
+        msgspec.Meta(
+            extra_json_schema={
+                "oneOf": [
+                    {"$ref": "#/components/schemas/VectorParams"},
+                    {"type": "object", "additionalProperties": {"$ref": "#/components/schemas/VectorParams"}},
+                ]
+            }
+        ),
+    ] = msgspec.field(default_factory=msgspec.Raw)
+    shard_number: Unsupported = None
+    sharding_method: Unsupported = None
+    replication_factor: Unsupported = None
+    write_consistency_factor: Unsupported = None
+    on_disk_payload: Unsupported = None
+    payload: Unsupported = None
+    id_tracker: Unsupported = None
+    hnsw_config: Unsupported = None
+    wal_config: Unsupported = None
+    optimizers_config: Unsupported = None
+    quantization_config: Unsupported = None
+    sparse_vectors: Unsupported = None
+    strict_mode_config: Unsupported = None
+    init_from: Unsupported = None
+    metadata: Unsupported = None
+    vss: VssCollection | None = None
+
+    unsupported: ClassVar[Harmless] = {
+        "shard_number": (1,),
+        "sharding_method": ("auto",),
+        "replication_factor": (1,),
+        "write_consistency_factor": (1,),
+        "on_disk_payload": (True, False),
+        "payload": (),
+        "id_tracker": (),
+        "hnsw_config": ({},),
+        "wal_config": ({},),
+        "optimizers_config": ({},),
+        "quantization_config": (),
+        "sparse_vectors": ({},),
+        "strict_mode_config": (),
+        "init_from": (),
+        "metadata": ({},),
+    }
+    hints: ClassVar[Hints] = {"hnsw_config": _INDEX_HINT}
+
+
+class CollectionName(msgspec.Struct, kw_only=True):
+    """One row of the list of collections."""
+
+    name: str
+
+
+class CollectionsReply(msgspec.Struct, kw_only=True):
+    """All collections, by name."""
+
+    collections: list[CollectionName]
+
+
+class ExistsReply(msgspec.Struct, kw_only=True):
+    """Whether a collection is there."""
+
+    exists: bool
+
+
+class CollectionReply(msgspec.Struct, kw_only=True):
+    """A collection as Qdrant describes one. Members without a meaning here say what is nearest to the truth."""
+
+    status: str
+    optimizer_status: str
+    points_count: int
+    indexed_vectors_count: int
+    segments_count: int
+    config: dict[str, Any]
+    payload_schema: dict[str, Any] = {}
+
+
+def read_create(wire: CreateWire, models: Models, indexers: Indexers) -> Schema:
+    """The schema of a new collection. VssError: INVALID, UNSUPPORTED, NOT_FOUND (no such model)."""
+    refuse_unsupported(wire)
+    ours = wire.vss or VssCollection()
+    vectors = _vectors(bytes(wire.vectors))
+    if not vectors and ours.model is not None:
+        vectors = {DEFAULT_VECTOR: VectorParams()}
+    if (ours.model or ours.text_field or ours.fingerprint) and len(vectors) != 1:
+        raise invalid(
+            f"got one model for {len(vectors)} vectors",
+            field="vss.model",
+            hint='name it in each vector: {"vectors": {NAME: {"vss": {"model": ...}}}}',
+        )
+    schemas = {
+        name: _vector(params, params.vss or ours, models, f"vectors.{name}" if name else "vectors")
+        for name, params in vectors.items()
+    }
+    index = ours.index or IndexWire()
+    for schema in schemas.values():
+        # Refuse now what would fail the first build.
+        try:
+            indexers.choose(index.kind, schema.metric, schema.dim, 0, index.params)
+        except VssError as error:
+            raise located(error, under("vss.index", error.field or "kind")) from None
+    return check_schema(Schema(vectors=schemas, index=IndexSettings(kind=index.kind, params=index.params)))
+
+
+def _vectors(raw: bytes) -> dict[str, VectorParams]:
+    if raw in (b"", b"null"):
+        return {}
+    members = _at_vectors(raw, dict[str, Any])
+    if all(isinstance(member, dict) for member in members.values()):
+        return _at_vectors(raw, dict[str, VectorParams])
+    return {DEFAULT_VECTOR: _at_vectors(raw, VectorParams)}
+
+
+def _at_vectors(raw: bytes, kind: type[T]) -> T:
+    try:
+        return decode(raw, kind)
+    except VssError as error:
+        inner = "" if error.field in (None, "body") else error.field or ""
+        raise located(error, under("vectors", inner) if inner else "vectors") from None
+
+
+def _vector(params: VectorParams, ours: VssVector, models: Models, where: str) -> VectorSchema:
+    refuse_unsupported(params, where)
+    said = under(where, "vss") if params.vss else "vss"
+    size, metric = params.size, params.distance
+    if ours.model is None:
+        if ours.text_field is not None or ours.fingerprint is not None:
+            raise invalid("got nothing, wanted the model too", field=f"{said}.model")
+        if size is None:
+            raise invalid("got nothing, wanted this field", field=f"{where}.size")
+        if metric is None:
+            names = ", ".join(one.value for one in Metric)
+            raise invalid(f"got nothing, wanted one of {names}", field=f"{where}.distance")
+        return VectorSchema(dim=size, metric=metric)
+    info = _info(ours, size, models, f"{said}.model")
+    if info is None:
+        assert size is not None
+        dim, fingerprint, natural = size, ours.fingerprint, Metric.COSINE
+    else:
+        dim, fingerprint, natural = info.dim, info.fingerprint, info.metric
+    if size not in (None, dim):
+        raise invalid(f"got size {size}, but the model {ours.model} makes {dim}", field=f"{where}.size")
+    if ours.fingerprint not in (None, fingerprint):
+        raise VssError(
+            Code.FINGERPRINT_MISMATCH,
+            f"got fingerprint {ours.fingerprint!r}, the served model {ours.model} has {fingerprint!r}",
+            field=f"{said}.fingerprint",
+            hint="leave it out to take the served model's",
+        )
+    return VectorSchema(
+        dim=dim, metric=metric or natural, model=ours.model, fingerprint=fingerprint, text_field=ours.text_field
+    )
+
+
+def _info(ours: VssVector, size: int | None, models: Models, where: str) -> EmbedderInfo | None:
+    """The served model, or None when the request says all that has to be known of it."""
+    assert ours.model is not None
+    try:
+        return models.info(ours.model)
+    except VssError as error:
+        if ours.fingerprint is not None and size is not None:
+            return None
+        code = Code.INVALID if error.code is Code.NOT_FOUND else error.code
+        raise VssError(code, error.message, field=where, hint=error.hint) from None
+
+
+def describe(entry: Entry, view: View) -> CollectionReply:
+    """A collection and what stands in it."""
+    schema = entry.schema
+    params = {name: {"size": one.dim, "distance": one.metric.value} for name, one in schema.vectors.items()}
+    return CollectionReply(
+        status="green",
+        optimizer_status="ok",
+        points_count=view.points,
+        indexed_vectors_count=indexed(view),
+        segments_count=len(view.parts),
+        config={
+            "params": {
+                "vectors": params[DEFAULT_VECTOR] if list(params) == [DEFAULT_VECTOR] else params,
+                "shard_number": 1,
+                "replication_factor": 1,
+                "write_consistency_factor": 1,
+                "on_disk_payload": True,
+            },
+            "hnsw_config": {
+                "m": schema.index.params.get("m", 16),
+                "ef_construct": schema.index.params.get("ef_construction", 200),
+                "full_scan_threshold": 20_000,
+            },
+            "optimizer_config": {"default_segment_number": 0, "flush_interval_sec": 0},
+        },
+    )
+
+
+def additions(entry: Entry, view: View) -> dict[str, Any]:
+    """What we say of a collection beside Qdrant's description."""
+    return {
+        "generation": view.generation,
+        "seq": view.seq,
+        "unindexed_points": view.points - min(view.points, indexed(view)),
+        "schema": msgspec.to_builtins(entry.schema),
+        "recall": view.manifest.recall if view.manifest else {},
+    }
+
+
+def indexed(view: View) -> int:
+    """Points that lie in segments with a calibrated index."""
+    return sum(
+        part.count()
+        for part, record in zip(view.parts[:-1], view.manifest.segments if view.manifest else (), strict=False)
+        if any(one.calibration for one in record.vectors.values())
+    )

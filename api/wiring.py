@@ -1,0 +1,70 @@
+"""Puts the parts together: index backends, embedders and re-rankers behind the protocols of `vss`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from api.settings import Settings
+from embedders import registry as embedder_registry
+from embedders.rerank import registry as reranker_registry
+from indexers import registry as index_registry
+from indexers.choose import choose as choose_kind
+from vss.errors import invalid
+from vss.protocols import Embedder, IndexBuilder, Indexers, IndexSpec, Reranker
+from vss.schema import AUTO
+from vss.search.batching import ModelHost, RerankerSource
+from vss.types import Metric
+
+
+class InstalledIndexers:
+    """`vss.protocols.Indexers` over the registry. Under "auto" the parameters are the graph's; `flat` has none."""
+
+    def builder(self, kind: str) -> IndexBuilder:
+        """As `Indexers.builder`."""
+        return index_registry.builder(kind)
+
+    def choose(
+        self, kind: str, metric: Metric, dim: int, rows: int, params: Mapping[str, int | float | str]
+    ) -> IndexSpec:
+        """As `Indexers.choose`."""
+        if kind != AUTO:
+            return self.builder(kind).spec(metric, dim, params)
+        chosen = choose_kind(rows, metric)
+        return self.builder(chosen).spec(metric, dim, {} if chosen == "flat" else params)
+
+
+def installed_indexers() -> Indexers:
+    """The index backends."""
+    return InstalledIndexers()
+
+
+def model_names(settings: Settings) -> tuple[str, ...]:
+    """The embedders to serve, the first one first: those of the settings, else all that need no network."""
+    return settings.models if settings.models is not None else embedder_registry.available()
+
+
+def model_host(settings: Settings) -> ModelHost:
+    """The embedders and re-rankers of the settings, not started yet. VssError: unknown re-rankers."""
+    names = model_names(settings)
+    embedders: dict[str, Callable[[], Embedder]] = {
+        name: partial(embedder_registry.open_embedder, name, cache=settings.data, threads=settings.threads)
+        for name in names
+    }
+    wanted = settings.rerankers
+    if wanted is None:
+        wanted = (reranker_registry.PASSTHROUGH, *([reranker_registry.LATE_INTERACTION] if names else []))
+    # Real models before hashing: late interaction over a model beats one over words.
+    order = sorted(names, key=lambda name: name.startswith("hashing"))
+    sources = {}
+    for reranker in wanted:
+        if reranker in sources:
+            raise invalid(f"got the re-ranker {reranker!r} twice", field="rerankers")
+        model = reranker_registry.model_of(reranker, order)
+        sources[reranker] = RerankerSource(model, partial(_open_reranker, reranker, model))
+    return ModelHost(embedders, sources)
+
+
+def _open_reranker(name: str, model: str | None, embedder: Embedder | None) -> Reranker:
+    loaded = {} if model is None or embedder is None else {model: embedder}
+    return reranker_registry.open_reranker(name, loaded)
