@@ -10,7 +10,7 @@ import httpx
 import msgspec
 
 from vss.errors import Code, VssError
-from vss.jobs.remote import error_of
+from vss.jobs.remote import error_of, socket_transport
 from vss.storage.datadir import DataDir
 
 
@@ -19,7 +19,10 @@ class Client:
 
     def __init__(self, url: str | None, data: Path, *, timeout: float = 60.0) -> None:
         self._shown = url or f"the socket in {data}"
-        transport = None if url else httpx.HTTPTransport(uds=str(DataDir(data).socket))
+        try:
+            transport = None if url else socket_transport(DataDir(data))
+        except OSError as error:
+            raise self._silent(error) from error
         self._http = httpx.Client(base_url=url or "http://vss", transport=transport, timeout=timeout, trust_env=False)
 
     def send(self, method: str, path: str, body: Any = None) -> Any:
@@ -28,14 +31,17 @@ class Client:
         try:
             answer = self._http.request(method, path, content=content, headers={"content-type": "application/json"})
         except (httpx.HTTPError, OSError, httpx.InvalidURL) as error:
-            raise VssError(
-                Code.UNAVAILABLE,
-                f"no server answers at {self._shown}: {error}",
-                hint="start one with vss serve, or name one with --url",
-            ) from error
+            raise self._silent(error) from error
         if answer.is_error:
             raise error_of(answer.status_code, answer.content)
         return msgspec.json.decode(answer.content)
+
+    def _silent(self, error: Exception) -> VssError:
+        return VssError(
+            Code.UNAVAILABLE,
+            f"no server answers at {self._shown}: {error}",
+            hint="start one with vss serve, or name one with --url",
+        )
 
     def close(self) -> None:
         """Close the connection."""

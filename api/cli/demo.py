@@ -52,7 +52,7 @@ def demo(
 
     port = process.choose_port()
     _step(console, 3, "start the server")
-    with process.Server(folder.path, port) as server, Client(server.url, folder.path) as client:
+    with process.Server(folder.path, port, model) as server, Client(server.url, folder.path) as client:
         _say(console, f"ready at {server.url} after {server.seconds:.1f} s, its API is described at {server.url}/docs")
 
         _step(console, 4, "search, filter and recommend through HTTP")

@@ -20,9 +20,9 @@ def embedders(data: Path) -> Callable[[str], Embedder]:
 
 def indexers() -> Indexers:
     """The index backends."""
-    from indexers import registry
+    from indexers.registry import INDEXERS
 
-    return registry
+    return INDEXERS
 
 
 def serve(data: Path, host: str, port: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
 import subprocess
 import sys
@@ -45,17 +47,20 @@ class Server:
     Raises VssError (UNAVAILABLE) with the last lines of its log when it does not become ready.
     """
 
-    def __init__(self, data: Path, port: int) -> None:
+    def __init__(self, data: Path, port: int, model: str) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.seconds = 0.0
         self._log = data / "serve.log"
         self._arguments = [*_VSS, "serve", "--data", str(data), "--port", str(port)]
+        self._environment = os.environ | {"VSS_MODELS": json.dumps([model])}
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Server:
         began = time.monotonic()
         with open(self._log, "wb") as log:
-            self._process = subprocess.Popen(self._arguments, stdout=log, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen(
+                self._arguments, env=self._environment, stdout=log, stderr=subprocess.STDOUT
+            )
         try:
             with httpx.Client(trust_env=False, timeout=5.0) as client:
                 while not self._ready(client):

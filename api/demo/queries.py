@@ -73,19 +73,21 @@ def _recommend(console: Console, client: Client, url: str) -> None:
 
 def _print(console: Console, title: str, url: str, body: Any, points: list[dict[str, Any]]) -> None:
     for line in title.splitlines():
-        console.print(line, style="bold", markup=False, highlight=False)
+        _line(console, line, style="bold")
     ranked = any("rerank_rank" in point for point in points)
     table = Table(box=None, padding=(0, 1), show_edge=False)
-    table.add_column("score", justify="right")
+    # Fixed widths: left alone, the table would fold the names to show more of the summaries.
+    name = max([len("name"), *(len(str(point["payload"]["name"])) for point in points)])
+    table.add_column("score", justify="right", width=6)
     if ranked:
-        table.add_column("was", justify="right")
-    table.add_column("name", overflow="fold")
-    table.add_column("summary", no_wrap=True, overflow="ellipsis")
+        table.add_column("was", justify="right", width=3)
+    table.add_column("name", width=name, no_wrap=True)
+    table.add_column("summary", width=max(30, console.width - name - 20), no_wrap=True, overflow="ellipsis")
     for point in points:
         payload = point["payload"]
         was = [str(point["similarity_rank"])] if ranked else []
         table.add_row(f"{point['score']:.3f}", *was, str(payload["name"]), str(payload["summary"]))
-    console.print(table, markup=False, highlight=False)
+    console.print(table, markup=False, highlight=False, soft_wrap=True)
     shown = shlex.quote(json.dumps(body))
     _line(console, f"  curl -s {url} -H 'content-type: application/json' -d {shown}", style="dim")
     if not ranked:

@@ -9,6 +9,7 @@ A job may run for hours, and servers come and go meanwhile; so the choice is mad
 
 from __future__ import annotations
 
+import socket
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -75,7 +76,7 @@ class SocketWriter:
     """Commits through the server of this data directory. VssError (UNAVAILABLE) when it does not answer."""
 
     def __init__(self, data: DataDir) -> None:
-        self._socket = data.socket
+        self._data = data
 
     def create(self, name: str, schema: Schema) -> None:
         """As `Writer.create`."""
@@ -90,14 +91,14 @@ class SocketWriter:
         self._send("POST", "/internal/publish", msgspec.json.encode(manifest))
 
     def _send(self, method: str, path: str, body: bytes) -> None:
-        transport = httpx.HTTPTransport(uds=str(self._socket))
         try:
+            transport = socket_transport(self._data)
             with httpx.Client(transport=transport, base_url="http://vss", timeout=TIMEOUT_SECONDS) as client:
                 answer = client.request(method, path, content=body, headers={"content-type": "application/json"})
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, OSError) as error:
             raise VssError(
                 Code.UNAVAILABLE,
-                f"the writer of this data directory does not answer at {self._socket}: {error}",
+                f"the writer of this data directory does not answer at {self._data.socket}: {error}",
                 hint="wait until the server has started or stopped, then run the job again",
             ) from error
         if answer.is_error:
@@ -139,6 +140,14 @@ class JobWriter:
 def _only_when_locked(error: VssError) -> None:
     if error.code is not Code.LOCKED:
         raise error
+
+
+def socket_transport(data: DataDir) -> httpx.HTTPTransport:
+    """How httpx reaches the server of a data directory. OSError when nobody listens."""
+    # httpx leaves a socket open when it cannot connect; so it is tried here first.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.connect(str(data.socket))
+    return httpx.HTTPTransport(uds=str(data.socket))
 
 
 def create_body(schema: Schema) -> bytes:

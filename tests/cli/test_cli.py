@@ -1,0 +1,107 @@
+"""Every command: help with an example that parses, one line for an error, exit codes."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from api.cli.main import commands
+
+GROUP: Any = typer.main.get_command(commands)
+NAMES = sorted(GROUP.commands)
+HEAVY = ("faiss", "fastapi", "pyarrow", "sentence_transformers", "starlette", "torch", "transformers", "uvicorn")
+
+
+def vss(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "api.cli", *arguments], capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def examples(name: str) -> list[str]:
+    lines = (line.strip() for line in (GROUP.commands[name].help or "").splitlines())
+    return [line for line in lines if line.startswith("vss ")]
+
+
+def test_the_commands_that_there_are() -> None:
+    assert NAMES == ["demo", "doctor", "fold", "index", "search", "serve"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_has_help_with_an_example_that_parses(name: str) -> None:
+    command = GROUP.commands[name]
+    assert examples(name), f"vss {name} --help shows no example"
+    for line in examples(name):
+        words = shlex.split(line)
+        assert words[:2] == ["vss", name]
+        command.make_context(name, words[2:])
+    assert "--data" in {option for parameter in command.params for option in parameter.opts}
+    for parameter in command.params:
+        assert parameter.help or "--help" in parameter.opts, f"{name}: {parameter.name} has no help"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_is_printed(name: str) -> None:
+    said = vss(name, "--help")
+    assert said.returncode == 0
+    for line in examples(name):
+        assert line in said.stdout, "an example is folded"
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = f"import sys, api.cli.main; print(*(name for name in {HEAVY!r} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("index", "none.jsonl", "--collection", "c", "--text-field", "t"), 1, "there is no file none.jsonl"),
+        (("index", "none.jsonl", "--collection", "c"), 1, "give --text-field or --vector-field"),
+        (("index", "none.jsonl"), 2, "Missing option '--collection'"),
+        (("index", "none.jsonl", "--collection", "c", "--mode", "swap"), 2, "'swap'"),
+        (("fold", "none"), 1, "got collection 'none', which does not exist"),
+        (("search", "c", "text"), 1, "start one with vss serve"),
+        (("search", "c", "text", "--filter", "{"), 1, "a filter that is not JSON"),
+        (("nothing",), 2, "No such command 'nothing'"),
+    ],
+)
+def test_an_error_is_one_clear_line(tmp_path: Path, arguments: tuple[str, ...], code: int, said: str) -> None:
+    data = () if arguments == ("nothing",) else ("--data", str(tmp_path / "data"))
+    done = vss(*arguments, *data)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    if code == 1:
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert done.stderr.startswith("vss: ")
+
+
+def test_a_data_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = vss("fold", "c", "--data", str(tmp_path / "file" / "data"))
+    assert done.returncode == 1
+    assert "cannot create the data directory" in done.stderr
+
+
+def test_the_doctor_finds_a_damaged_file(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"id": 1, "v": [1, 2]}\n{"id": 2, "v": [2, 1]}\n')
+    data = tmp_path / "data"
+    assert vss("index", str(rows), "--collection", "c", "--vector-field", "v", "--data", str(data)).returncode == 0
+    healthy = vss("doctor", "--data", str(data))
+    assert healthy.returncode == 0, healthy.stdout
+    assert "c: generation 1, 2 points" in healthy.stdout
+    artifact = next(path for path in data.glob("collections/*/artifacts/*") if path.stat().st_size > 128)
+    artifact.chmod(0o644)
+    artifact.write_bytes(artifact.read_bytes()[:-1] + b"!")
+    sick = vss("doctor", "--data", str(data))
+    assert sick.returncode == 1
+    assert artifact.name[:12] in sick.stdout
