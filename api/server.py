@@ -20,7 +20,8 @@ import uvicorn
 
 from api.app import App, create_app
 from api.settings import Settings
-from api.wiring import installed_indexers, model_host, model_names
+from api.wiring import model_host, model_names
+from indexers.registry import INDEXERS
 from vss.engines.local import LocalEngine
 from vss.errors import Code, VssError
 from vss.storage.datadir import DataDir
@@ -57,13 +58,12 @@ def serve(settings: Settings) -> None:
     # FAISS reads it when it is imported, which happens when the first collection with a graph is opened.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     data = DataDir(settings.data)
-    indexers = installed_indexers()
-    engine = LocalEngine(data, indexers, writable=True)
+    engine = LocalEngine(data, INDEXERS, writable=True)
     try:
         models = model_host(settings)
         models.start()
         try:
-            app = create_app(engine, models, indexers, settings, model_names=model_names(settings))
+            app = create_app(engine, models, INDEXERS, settings, model_names=model_names(settings))
             tcp = _tcp_socket(settings)
             unix = _unix_socket(data)
             try:
@@ -81,6 +81,7 @@ def _run(app: App, settings: Settings, tcp: socket.socket, unix: socket.socket) 
         app,
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         http="httptools",
+        ws="none",
         lifespan="on",
         access_log=False,
         log_config=None,

@@ -1,42 +1,16 @@
-"""Puts the parts together: index backends, embedders and re-rankers behind the protocols of `vss`."""
+"""Puts the parts together: embedders and re-rankers behind the protocols of `vss`, as the settings name them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 from api.settings import Settings
 from embedders import registry as embedder_registry
 from embedders.rerank import registry as reranker_registry
-from indexers import registry as index_registry
-from indexers.choose import choose as choose_kind
 from vss.errors import invalid
-from vss.protocols import Embedder, IndexBuilder, Indexers, IndexSpec, Reranker
-from vss.schema import AUTO
+from vss.protocols import Embedder, Reranker
 from vss.search.batching import ModelHost, RerankerSource
-from vss.types import Metric
-
-
-class InstalledIndexers:
-    """`vss.protocols.Indexers` over the registry. Under "auto" the parameters are the graph's; `flat` has none."""
-
-    def builder(self, kind: str) -> IndexBuilder:
-        """As `Indexers.builder`."""
-        return index_registry.builder(kind)
-
-    def choose(
-        self, kind: str, metric: Metric, dim: int, rows: int, params: Mapping[str, int | float | str]
-    ) -> IndexSpec:
-        """As `Indexers.choose`."""
-        if kind != AUTO:
-            return self.builder(kind).spec(metric, dim, params)
-        chosen = choose_kind(rows, metric)
-        return self.builder(chosen).spec(metric, dim, {} if chosen == "flat" else params)
-
-
-def installed_indexers() -> Indexers:
-    """The index backends."""
-    return InstalledIndexers()
 
 
 def model_names(settings: Settings) -> tuple[str, ...]:

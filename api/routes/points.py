@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from concurrent.futures import Future
 from functools import partial
 from typing import TypeVar
 
@@ -57,7 +58,7 @@ async def upsert_points(service: Service, request: Request) -> Response:
     await _embed(service, draft, schema, deadline_of(request))
     work = partial(service.engine.upsert, name, _points(draft))
     written = await _maybe_in_thread(len(body), work)
-    seq = await asyncio.wrap_future(written)
+    seq = await _durable(written)
     return answer(request, _written(seq, wait), vss={"seq": seq})
 
 
@@ -65,7 +66,7 @@ async def delete_points(service: Service, request: Request) -> Response:
     """Delete points by id; ids that do not exist are no error. Answered when it is on disk."""
     wait = read_flag(request, "wait")
     ids = read_delete(decode(await request.body(), DeleteWire))
-    seq = await asyncio.wrap_future(service.engine.remove(request.path_params["collection"], ids))
+    seq = await _durable(service.engine.remove(request.path_params["collection"], ids))
     return answer(request, _written(seq, wait), vss={"seq": seq})
 
 
@@ -120,6 +121,11 @@ async def count_points(service: Service, request: Request) -> Response:
 
 async def _maybe_in_thread(size: int, work: partial[T]) -> T:
     return await asyncio.to_thread(work) if size > LARGE_BODY else work()
+
+
+async def _durable(written: Future[int]) -> int:
+    """Wait until a write is on disk. A client that goes away meanwhile does not take its write back."""
+    return await asyncio.shield(asyncio.wrap_future(written))
 
 
 def _read_body(service: Service, body: bytes, schema: Schema) -> Draft:

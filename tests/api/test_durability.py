@@ -87,6 +87,28 @@ def test_every_acknowledged_write_survives_kill_9(tmp_path: Path) -> None:
         server.kill()
 
 
+def test_killed_in_the_moment_of_the_acknowledgement(tmp_path: Path) -> None:
+    # Large writes, so that one that is answered too early is still on its way to the disk when the kill comes.
+    filler = "x" * 2_000
+    count = 2_000
+    server = ServerProcess(tmp_path / "data")
+    try:
+        with server.client() as client:
+            client.put("/collections/c", json={"vectors": {"size": DIM, "distance": "Euclid"}})
+        for kill in range(1, KILLS + 1):
+            rows = range((kill - 1) * count, kill * count)
+            points = [{"id": row, "vector": VECTORS[row % 4_000].tolist(), "payload": {"x": filler}} for row in rows]
+            with server.client() as client:
+                answer = client.put("/collections/c/points", json={"points": points})
+                server.kill()
+            assert answer.json()["result"]["operation_id"] >= kill * count
+            server = ServerProcess(tmp_path / "data")
+            with server.client() as client:
+                assert client.post("/collections/c/points/count", json={}).json()["result"]["count"] == kill * count
+    finally:
+        server.kill()
+
+
 def test_a_write_is_found_by_the_next_search_after_a_restart(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path / "data")
     with server.client() as client:
