@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
+import numpy as np
 import pytest
+
+from tests.conformance.data import clustered
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -70,3 +77,47 @@ def test_the_command_answers(clean_environment: Path) -> None:
     command = clean_environment.parent / "vss"
     shown = run([command, "--help"], clean_environment.parent)
     assert "serve" in shown
+
+
+def test_it_imports_and_serves_ready_vectors(clean_environment: Path, tmp_path: Path) -> None:
+    """The whole way without torch: a file of vectors, an HNSW index built offline, a server, the true neighbours."""
+    command = clean_environment.parent / "vss"
+    vectors = clustered(6_020, 32, seed=11)
+    queries, stored = vectors[:20], vectors[20:]
+    rows = ({"id": row, "vector": vector.tolist(), "group": row % 3} for row, vector in enumerate(stored))
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run(
+        [command, "index", "rows.jsonl", "--collection", "c", "--vector-field", "vector", "--metric", "Euclid"],
+        tmp_path,
+    )
+    (manifest,) = tmp_path.glob("vss-data/collections/*/manifests/*.json")
+    assert "faiss_hnsw" in manifest.read_text()
+    environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
+    server = subprocess.Popen(
+        [command, "serve", "--port", "0"],
+        cwd=tmp_path,
+        env=environment | {"VSS_LOG": "INFO"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert server.stderr is not None
+        lines = iter(server.stderr.readline, "")
+        url = next(found.group() for found in (re.search(r"http://127[0-9.]+:\d+", line) for line in lines) if found)
+        with httpx.Client(base_url=url) as http:
+            found = true = 0
+            for query in queries:
+                answer = http.post("/collections/c/points/query", json={"query": query.tolist(), "limit": 10})
+                points = answer.raise_for_status().json()["result"]["points"]
+                distances = np.linalg.norm(stored - query, axis=1)
+                nearest = np.argsort(distances)[:10].tolist()
+                np.testing.assert_allclose(points[0]["score"], distances[points[0]["id"]], rtol=1e-4)
+                found += len({point["id"] for point in points} & set(nearest))
+                true += len(nearest)
+            assert found / true >= 0.95
+            refused = http.post("/collections/c/points/query", json={"query": {"text": "hello"}})
+            assert refused.status_code == 400
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=30)
+    assert server.returncode == 0

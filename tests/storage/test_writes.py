@@ -80,6 +80,21 @@ def test_writers_in_flight_share_commits(engine: LocalEngine) -> None:
     assert len(commits) < 320
 
 
+def test_a_cancelled_write_stops_nobody(engine: LocalEngine) -> None:
+    log = engine.collection("c").log
+    with log._write_lock:  # the commit thread waits here with the first one in hand
+        first = engine.upsert("c", [point(1)])
+        while not first.running():
+            pass
+        second = engine.upsert("c", [point(2)])
+        third = engine.upsert("c", [point(3)])
+        assert not first.cancel()
+        assert second.cancel()
+    assert first.result() == 1
+    assert third.result() == 2
+    assert [one.id for one in engine.collection("c").view().retrieve([1, 2, 3])] == [1, 3]
+
+
 def test_a_failed_commit_acknowledges_nothing(engine: LocalEngine) -> None:
     engine.upsert("c", [point(1)]).result()
     log = engine.collection("c").log

@@ -59,21 +59,27 @@ class CommitThread:
         self._thread.join()
 
     def _run(self) -> None:
-        while group := self._take():
+        while (group := self._take()) is not None:
             by_collection: dict[Collection, list[_Waiting]] = {}
             for waiting in group:
                 by_collection.setdefault(waiting.collection, []).append(waiting)
             for collection, members in by_collection.items():
                 self._commit(collection, members)
 
-    def _take(self) -> list[_Waiting]:
+    def _take(self) -> list[_Waiting] | None:
+        """What waits, up to `MAX_GROUP` operations; None when closed and nothing is left."""
         with self._wake:
             self._wake.wait_for(lambda: self._queue or self._closed)
+            if not self._queue:
+                return None
             group: list[_Waiting] = []
             size = 0
             while self._queue and (not group or size + len(self._queue[0].operations) <= MAX_GROUP):
-                group.append(self._queue.popleft())
-                size += len(group[-1].operations)
+                waiting = self._queue.popleft()
+                # From here on it cannot be cancelled; what was cancelled before is not written.
+                if waiting.done.set_running_or_notify_cancel():
+                    group.append(waiting)
+                    size += len(waiting.operations)
             return group
 
     def _commit(self, collection: Collection, members: list[_Waiting]) -> None:
