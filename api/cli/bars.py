@@ -36,7 +36,8 @@ class Bars:
             return
         spent = self._progress.tasks[-1].elapsed or 0.0
         rate = f", {items / spent:,.0f}/s" if spent else ""
-        self._progress.update(self._task, completed=position, counted=f"{items:,} {self._unit}{rate}")
+        counted = f"{items:,} {self._unit}{rate}" if self._unit else ""
+        self._progress.update(self._task, completed=position, counted=counted)
 
     def close(self) -> None:
         """As `Reporter.close`."""

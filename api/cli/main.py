@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -40,6 +41,8 @@ def settle() -> None:
 
 def app() -> None:
     """Run the command line of this process."""
+    # As Ctrl-C does: a job that is told to stop removes what it has staged.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if os.environ.get("VSS_DEBUG"):
         commands(prog_name="vss")
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from typing import Annotated
 
 import typer
@@ -23,4 +25,6 @@ def serve(
     Example:
       vss serve --data vss-data --host 127.0.0.1 --port 6333
     """
+    if "VSS_LOG" not in os.environ:
+        logging.getLogger("vss.server").setLevel(logging.INFO)  # where it listens
     registry.serve(data, host, port)

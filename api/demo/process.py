@@ -66,7 +66,7 @@ class Server:
                 while not self._ready(client):
                     if self._process.poll() is not None or time.monotonic() - began > READY_SECONDS:
                         raise self._failed()
-                    time.sleep(0.05)
+                    time.sleep(0.1)
         except BaseException:
             self._stop()
             raise
@@ -99,3 +99,6 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop()
+        if kind is None and self._process is not None and self._process.returncode:
+            code = self._process.returncode
+            raise VssError(Code.UNAVAILABLE, f"the server ended with exit code {code}", hint=f"see {self._log}")

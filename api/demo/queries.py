@@ -76,13 +76,15 @@ def _print(console: Console, title: str, url: str, body: Any, points: list[dict[
         _line(console, line, style="bold")
     ranked = any("rerank_rank" in point for point in points)
     table = Table(box=None, padding=(0, 1), show_edge=False)
-    # Fixed widths: left alone, the table would fold the names to show more of the summaries.
+    # Fixed widths: left alone, the table would cut the names to show more of the summaries.
     name = max([len("name"), *(len(str(point["payload"]["name"])) for point in points)])
     table.add_column("score", justify="right", width=6)
     if ranked:
         table.add_column("was", justify="right", width=3)
     table.add_column("name", width=name, no_wrap=True)
-    table.add_column("summary", width=max(30, console.width - name - 20), no_wrap=True, overflow="ellipsis")
+    table.add_column(
+        "summary", width=max(20, console.width - name - (19 if ranked else 14)), no_wrap=True, overflow="ellipsis"
+    )
     for point in points:
         payload = point["payload"]
         was = [str(point["similarity_rank"])] if ranked else []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 import typer
 
 from api.cli.main import commands
+from api.demo.process import Server
 
 GROUP: Any = typer.main.get_command(commands)
 NAMES = sorted(GROUP.commands)
@@ -82,6 +85,43 @@ def test_an_error_is_one_clear_line(tmp_path: Path, arguments: tuple[str, ...], 
     if code == 1:
         assert len(done.stderr.strip().splitlines()) == 1
         assert done.stderr.startswith("vss: ")
+
+
+STOPPED = """
+import os, signal, sys
+from api.cli import bars, main
+from vss.jobs.progress import Silent
+
+class Stopped(Silent):
+    def phase(self, name, total, unit):
+        if name == "index":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+bars.reporter = lambda console: Stopped()
+main.app()
+"""
+
+
+def test_a_job_that_is_told_to_stop_leaves_nothing_behind(tmp_path: Path) -> None:
+    rows, data = tmp_path / "rows.jsonl", tmp_path / "data"
+    rows.write_text('{"id": 1, "v": [1, 2]}\n')
+    job = ("index", str(rows), "--collection", "c", "--vector-field", "v", "--data", str(data))
+    done = subprocess.run([sys.executable, "-c", STOPPED, *job], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
+    assert not list((data / "collections").iterdir())
+
+
+def test_serve_says_where_it_listens_and_ends_well(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    with Server(data, free_port(), "hashing") as server:
+        assert f"listening on {server.url}" in (data / "serve.log").read_text()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def test_a_data_directory_that_cannot_be_made(tmp_path: Path) -> None:

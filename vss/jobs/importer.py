@@ -124,8 +124,10 @@ def run_import(data: DataDir, job: Import, tools: Tools) -> Imported:
         fields, model = _fields(job, known, tools.default_model)
         source = stack.enter_context(open_source(job.uri, vector_field=fields.vector))
         rejected = stack.enter_context(DeadLetters(data.path / "dead-letters" / name))
-        embedder = tools.embedders(model) if model else None
-        if embedder is not None:
+        embedder = None
+        if model is not None:
+            tools.reporter.phase("load model", 1, "")
+            embedder = tools.embedders(model)
             stack.callback(embedder.close)
         work = _Work(job, tools, engine, Gate(fields, rejected), embedder, known, fields.text)
         done = work.run(source.total, source.rows(), rejected)
@@ -324,7 +326,7 @@ class _Work:
         for name, recall in best_recall(segment).items():
             if recall < job.min_recall:
                 raise _recall_too_low(segment, name, recall, job.min_recall)
-        tools.reporter.phase("publish", 1, "generations")
+        tools.reporter.phase("publish", 1, "")
         manifest = adopt(
             collection,
             segment,
@@ -335,6 +337,7 @@ class _Work:
             models=models,
             source=f"import {job.uri}",
         )
+        tools.reporter.update(1, 0)
         return _Done(manifest, segment, builder.rows)
 
 
