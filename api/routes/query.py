@@ -32,10 +32,11 @@ from api.wire.query import (
 )
 from vss.errors import Code, VssError, invalid
 from vss.protocols import Deadline
+from vss.search.examples import average_vector
 from vss.search.retrieve import Found, search_async
 from vss.storage.view import View
 from vss.types import Metric, PointId, Role, Vectors
-from vss.vectors import as_vectors, faults
+from vss.vectors import as_vectors
 
 
 @dataclass(slots=True)
@@ -144,14 +145,10 @@ def _stored(view: View, point_id: PointId, using: str, where: str) -> Vectors:
 
 
 def _average(view: View, using: str, positive: Sequence[PointId], negative: Sequence[PointId], where: str) -> Vectors:
-    """`(1, dim)`: as Qdrant's `average_vector`, the mean of the good, moved away from the mean of the bad."""
-    vector = np.mean([_stored(view, one, using, f"{where}.positive") for one in positive], axis=0)
-    if negative:
-        vector = 2 * vector - np.mean([_stored(view, one, using, f"{where}.negative") for one in negative], axis=0)
-    schema = view.schema.vectors[using]
-    if faults(vector[None, :], schema.metric).any():
-        raise invalid("the examples cancel each other out", field=where)
-    return as_vectors(vector, schema.dim, schema.metric)
+    """`(1, dim)` the examples as one vector; each of them has to exist."""
+    liked = [_stored(view, one, using, f"{where}.positive") for one in positive]
+    disliked = [_stored(view, one, using, f"{where}.negative") for one in negative]
+    return average_vector(view.schema.vectors[using], liked, disliked, field=where)
 
 
 def _places(view: View, ids: Sequence[PointId]) -> frozenset[tuple[int, int]]:
@@ -179,8 +176,10 @@ async def _search(view: View, asked: Sequence[_Asked]) -> None:
     for one in asked:
         query = one.query
         k = query.offset + query.limit + len(one.hidden)
-        groups[query.using, k, query.where, query.exact, query.effort, query.recall].append(one)
-    for (using, k, where, exact, effort, recall), members in groups.items():
+        # By the filter's text: to a dict, a filter for 1 and a filter for true are the same key.
+        groups[query.using, k, repr(query.where), query.exact, query.effort, query.recall].append(one)
+    for (using, k, _, exact, effort, recall), members in groups.items():
+        where = members[0].query.where
         vectors = [one.vector for one in members if one.vector is not None]
         queries = vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
         answers = await search_async(

@@ -161,6 +161,18 @@ def test_a_batch_answers_as_its_members_do(client: QdrantClient, filled: str) ->
     assert [found_rows(hits) for hits in together] == [found_rows(hits) for hits in alone]
 
 
+def test_a_batch_keeps_filters_for_true_and_for_1_apart(client: QdrantClient, filled: str) -> None:
+    sold, one = (
+        models.QueryRequest(
+            query=QUERIES[0].tolist(),
+            limit=5,
+            filter=models.Filter(must=[CONDITION(key="sold", match=models.MatchValue(value=value))]),
+        )
+        for value in (True, 1)
+    )
+    assert [len(hits.points) for hits in client.query_batch_points(filled, [sold, one])] == [5, 0]
+
+
 def test_scrolling_sees_every_point_once(client: QdrantClient, filled: str) -> None:
     seen: list[Any] = []
     offset: Any = None

@@ -16,8 +16,10 @@ from vss.storage.view import Part
 from vss.types import Mask
 
 DEFAULT_RECALL = 0.99
-"""The recall@10 on the calibration that a request gets when it names neither a recall nor an effort. The calibration asks
-for rows of the index itself, which flatters a graph by a point or more (see `vss.recall.calibrate`): hence so high."""
+"""The recall@10 on the calibration that a request gets when it names neither a recall nor an effort.
+
+The calibration asks for rows of the index itself, which flatters a graph by a point or more (`vss.recall.calibrate`).
+"""
 
 SCAN_SHARE = 0.25
 """Share of matching rows below which they are scanned, however many they are."""

@@ -2,8 +2,7 @@
 
     examples -> query vector -> candidates -> re-rank -> diversify -> page
 
-The query vector is the mean of the liked items (and the text) moved away from the mean of the disliked ones:
-`mean(liked) + mean(liked) - mean(disliked)`, as Qdrant's `average_vector` strategy does.
+The query vector is the mean of the liked items (and the text), moved away from the mean of the disliked ones.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from vss.points import Point
 from vss.protocols import Candidates, Deadline, Models, RerankQuery
 from vss.schema import VectorSchema
 from vss.search.diversify import mmr
+from vss.search.examples import average_vector
 from vss.search.rank import rank
 from vss.search.retrieve import Found, search_async
 from vss.storage.view import Part, View
 from vss.types import PointId, Role, Vectors
-from vss.vectors import as_vectors, faults
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,16 +193,7 @@ def _query_vector(
             field="positive",
             hint="send the id of a stored point, or a query",
         )
-    vector = np.mean(wanted, axis=0)
-    if disliked:
-        vector = vector + vector - np.mean([point.vectors[using] for point in disliked], axis=0)
-    if faults(vector[None, :], schema.metric).any():
-        raise invalid(
-            "the liked and disliked items cancel each other out",
-            field="negative",
-            hint="leave out items that stand on both sides",
-        )
-    return as_vectors(vector, schema.dim, schema.metric)
+    return average_vector(schema, wanted, [point.vectors[using] for point in disliked], field="negative")
 
 
 def _text(point: Point, schema: VectorSchema) -> str:
