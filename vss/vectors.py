@@ -26,7 +26,8 @@ def as_vectors(values: ArrayLike, dim: int, metric: Metric, *, field: str = "vec
     Raises VssError (INVALID) naming the first bad row.
     """
     try:
-        array = np.asarray(values, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused below
+            array = np.asarray(values, dtype=np.float32)
     except (TypeError, ValueError, OverflowError) as error:
         raise invalid(
             "got a vector that is not a rectangle of numbers", field=field, hint=f"send {dim} numbers"

@@ -21,7 +21,7 @@ from vss.storage.artifacts import Artifact, hash_file
 from vss.storage.datadir import DataDir, file_system
 from vss.storage.manifest import Manifest
 
-PACKAGES = ("vss-service", "numpy", "apsw", "faiss-cpu", "pyarrow", "fastapi", "torch", "sentence-transformers")
+PACKAGES = ("vss-service", "numpy", "apsw", "faiss-cpu", "pyarrow", "starlette", "torch", "sentence-transformers")
 
 
 def doctor(data: Data = DEFAULT_DATA) -> None:

@@ -11,6 +11,7 @@ from vss.errors import Code, VssError, invalid
 from vss.protocols import EmbedderInfo, Indexers, Models
 from vss.schema import AUTO, DEFAULT_VECTOR, IndexSettings, Schema, VectorSchema, check_schema
 from vss.storage.catalog import Entry
+from vss.storage.manifest import SegmentRecord
 from vss.storage.view import View
 from vss.types import Metric
 
@@ -270,7 +271,23 @@ def additions(entry: Entry, view: View) -> dict[str, Any]:
         "seq": view.seq,
         "unindexed_points": view.points - min(view.points, indexed(view)),
         "schema": msgspec.to_builtins(entry.schema),
-        "recall": view.manifest.recall if view.manifest else {},
+        "segments": [_segment(record) for record in (view.manifest.segments if view.manifest else ())],
+    }
+
+
+def _segment(record: SegmentRecord) -> dict[str, Any]:
+    """What a segment is: its size, and for each vector name its index with the recall@10 that each effort measured."""
+    return {
+        "rows": record.rows,
+        "deleted": record.deleted,
+        "vectors": {
+            name: {
+                "index": one.index.kind,
+                "params": one.index.params,
+                "calibration": msgspec.to_builtins(one.calibration),
+            }
+            for name, one in record.vectors.items()
+        },
     }
 
 

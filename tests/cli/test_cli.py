@@ -18,7 +18,7 @@ from api.demo.process import Server
 
 GROUP: Any = typer.main.get_command(commands)
 NAMES = sorted(GROUP.commands)
-HEAVY = ("faiss", "fastapi", "pyarrow", "sentence_transformers", "starlette", "torch", "transformers", "uvicorn")
+HEAVY = ("faiss", "pyarrow", "sentence_transformers", "starlette", "torch", "transformers", "uvicorn")
 
 
 def vss(*arguments: str) -> subprocess.CompletedProcess[str]:

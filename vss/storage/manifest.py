@@ -89,7 +89,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """One generation of one collection.
 
     covered_seq: operations up to here are in the segments; later ones are overlaid from the log
-    recall:      measured recall@10 of each vector name at the effort that serving uses, against exact search
     source:      what made it ("import docs.jsonl", "fold", "seal"), for people
     """
 
@@ -103,7 +102,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     covered_seq: int
     segments: tuple[SegmentRecord, ...] = ()
     models: dict[str, ModelRecord] = {}
-    recall: dict[str, float] = {}
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> str:
