@@ -59,7 +59,7 @@ class NpyWriter:
 def map_npy(path: Path) -> NDArray[Any]:
     """The array of a `.npy` file, mapped read-only and shared between processes; never unpickles."""
     array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array
+    return array.view(np.ndarray)  # a np.memmap makes each of its slices pay for being one
 
 
 def save_npy(path: Path, array: NDArray[Any]) -> None:
