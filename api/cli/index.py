@@ -103,7 +103,8 @@ def summary(collection: str, done: Imported) -> list[str]:
         params = ", ".join(f"{key} {value}" for key, value in record.index.params.items())
         shown = f" {name!r}" if name else ""
         lines.append(
-            f"index{shown}: {record.index.kind}{f' ({params})' if params else ''}, recall@10 {done.recall[name]:.3f}"
+            f"index{shown}: {record.index.kind}{f' ({params})' if params else ''}, "
+            f"best recall@10 for its own rows {done.recall[name]:.3f}"
         )
     if done.rejected:
         lines.append(f"{done.rejected:,} rows were refused: {done.dead_letters}")
