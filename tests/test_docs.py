@@ -1,4 +1,4 @@
-"""The documents are true: each example in docs/http-api.md answers what stands below it, the README names every command.
+"""The documents are true: each example in docs/http-api.md answers what stands below it, and what is named exists.
 
 VSS_WRITE_DOCS=1 pytest tests/test_docs.py      writes the answers anew
 """
