@@ -47,7 +47,7 @@ class PatchPayload:
 
 @dataclass(frozen=True, slots=True)
 class UpdateVectors:
-    """Replace the vectors that each point names; its payload and other vectors stay. Payloads of `points` are ignored."""
+    """Replace the vectors that each point names; its payload and other vectors stay. Payloads here are ignored."""
 
     points: Sequence[Point]
 

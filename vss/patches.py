@@ -12,8 +12,7 @@ from typing import Any
 
 import msgspec
 
-from vss.errors import invalid
-from vss.points import EMPTY_PAYLOAD, MAX_PAYLOAD_BYTES
+from vss.points import EMPTY_PAYLOAD
 
 
 class PayloadPatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -40,10 +39,7 @@ def unpack_patch(data: bytes) -> PayloadPatch:
 
 
 def patched(payload: bytes, patch: PayloadPatch) -> bytes:
-    """The payload after the patch, as JSON bytes.
-
-    Raises VssError (INVALID) when it would grow past MAX_PAYLOAD_BYTES.
-    """
+    """The payload after the patch, as JSON bytes."""
     value: dict[str, Any] = {} if patch.clear else msgspec.json.decode(payload)
     if patch.set is not None:
         if patch.key is None:
@@ -52,14 +48,7 @@ def patched(payload: bytes, patch: PayloadPatch) -> bytes:
             _set_at(value, patch.key.split("."), patch.set, overwrite=patch.overwrite)
     for path in patch.delete:
         _delete_at(value, path.split("."))
-    if not value:
-        return EMPTY_PAYLOAD
-    result = msgspec.json.encode(value)
-    if len(result) > MAX_PAYLOAD_BYTES:
-        raise invalid(
-            f"the payload would grow to {len(result)} bytes, wanted at most {MAX_PAYLOAD_BYTES}", field="payload"
-        )
-    return result
+    return msgspec.json.encode(value) if value else EMPTY_PAYLOAD
 
 
 def _set_at(value: dict[str, Any], steps: list[str], new: dict[str, Any], *, overwrite: bool) -> None:
@@ -67,9 +56,10 @@ def _set_at(value: dict[str, Any], steps: list[str], new: dict[str, Any], *, ove
     name, last = steps[0].removesuffix("[]"), len(steps) == 1
     if steps[0].endswith("[]"):
         below = value.get(name)
-        for place, one in enumerate(below if isinstance(below, list) else ()):
+        elements: list[Any] = below if isinstance(below, list) else []
+        for place, one in enumerate(elements):
             if last:
-                below[place] = dict(new) if overwrite or not isinstance(one, dict) else one | new
+                elements[place] = dict(new) if overwrite or not isinstance(one, dict) else one | new
             elif isinstance(one, dict):
                 _set_at(one, steps[1:], new, overwrite=overwrite)
         return

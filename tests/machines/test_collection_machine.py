@@ -8,14 +8,17 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from indexers.registry import INDEXERS
 from tests.storage.filter_strategies import CONDITIONS, PAYLOADS
+from vss.changes import Delete, DeleteVectors, PatchPayload, UpdateVectors
 from vss.engines.local import LocalEngine
-from vss.filters import Condition, matches
+from vss.filters import Condition, Filter, matches
+from vss.patches import PayloadPatch, patched
 from vss.points import Point, id_key
 from vss.schema import IndexSettings, Schema, VectorSchema
 from vss.search.retrieve import search
@@ -27,12 +30,22 @@ from vss.types import Metric, PointId
 
 DIM = 3
 IDS = st.one_of(st.integers(0, 6), st.sampled_from(["0", "1", "x"]))
+FILTERS = CONDITIONS.map(lambda condition: Filter(must=(condition,)))
+PATHS = st.sampled_from([None, "a", "b.a", "a[]", "c"])
+PATCHES = st.builds(
+    PayloadPatch,
+    clear=st.booleans(),
+    set=st.none() | PAYLOADS,
+    overwrite=st.booleans(),
+    key=PATHS,
+    delete=st.lists(st.sampled_from(["a", "b", "a.b", "a[].b", "missing"]), max_size=2).map(tuple),
+)
 VECTORS = st.lists(st.integers(-4, 4), min_size=DIM, max_size=DIM)
-Stored = tuple[list[int], dict[str, object], int]
+Stored = tuple[list[int] | None, dict[str, object], int]
 
 
 class CollectionMachine(RuleBasedStateMachine):
-    """The model: id -> (vector, payload, version)."""
+    """The model: id -> (vector or None, payload, version)."""
 
     held = Bundle("held")
 
@@ -61,6 +74,42 @@ class CollectionMachine(RuleBasedStateMachine):
         self.engine.remove("c", ids).result()
         for point_id in ids:
             self.model.pop(point_id, None)
+
+    def _passing(self, where: Condition | None) -> list[PointId]:
+        return [one for one, stored in self.model.items() if where is None or matches(where, one, stored[1])]
+
+    @rule(where=FILTERS)
+    def delete_by_filter(self, where: Filter) -> None:
+        gone = self._passing(where)
+        self.engine.write("c", [Delete(where)]).result()
+        for point_id in gone:
+            del self.model[point_id]
+
+    @rule(select=st.lists(IDS, max_size=3) | FILTERS, patch=PATCHES)
+    def patch_payload(self, select: list[PointId] | Filter, patch: PayloadPatch) -> None:
+        chosen = self._passing(select) if isinstance(select, Filter) else dict.fromkeys(select)
+        change = PatchPayload(select if isinstance(select, Filter) else tuple(select), patch)
+        seq = self.engine.write("c", [change]).result()
+        for point_id in chosen:
+            if point_id in self.model:
+                vector, payload, _ = self.model[point_id]
+                after = json.loads(patched(json.dumps(payload).encode(), patch))
+                self.model[point_id] = (vector, after, seq)
+
+    @rule(points=st.lists(st.tuples(IDS, VECTORS), max_size=3))
+    def update_vectors(self, points: list[tuple[PointId, list[int]]]) -> None:
+        change = UpdateVectors([self._point(point_id, vector, {"ignored": 1}) for point_id, vector in points])
+        seq = self.engine.write("c", [change]).result()
+        for point_id, vector in points:
+            if point_id in self.model:
+                self.model[point_id] = (vector, self.model[point_id][1], seq)
+
+    @rule(ids=st.lists(IDS, max_size=2))
+    def delete_vectors(self, ids: list[PointId]) -> None:
+        seq = self.engine.write("c", [DeleteVectors(tuple(ids), ("", "other"))]).result()
+        for point_id in ids:
+            if point_id in self.model:
+                self.model[point_id] = (None, self.model[point_id][1], seq)
 
     @rule()
     def fold(self) -> None:
@@ -122,7 +171,7 @@ class CollectionMachine(RuleBasedStateMachine):
         passing = {
             one: vector
             for one, (vector, payload, _) in self.model.items()
-            if where is None or matches(where, one, payload)
+            if vector is not None and (where is None or matches(where, one, payload))
         }
         distances = sorted(float(np.linalg.norm(np.subtract(query, vector))) for vector in passing.values())[:k]
         np.testing.assert_allclose(-found.scores, distances, rtol=1e-5, atol=1e-5)
@@ -130,7 +179,7 @@ class CollectionMachine(RuleBasedStateMachine):
             point_id = view.parts[part].point(int(row)).id
             np.testing.assert_allclose(-score, np.linalg.norm(np.subtract(query, passing[point_id])), atol=1e-5)
         assert found.complete == (len(passing) >= k)
-        assert view.count(where) == len(passing)
+        assert view.count(where) == len(self._passing(where))
 
     @rule(limit=st.integers(1, 3), where=st.none() | CONDITIONS)
     def scroll(self, limit: int, where: Condition | None) -> None:
@@ -142,8 +191,7 @@ class CollectionMachine(RuleBasedStateMachine):
             seen += [part.point(row).id for part, row in page]
             if start is None:
                 break
-        passing = [one for one, stored in self.model.items() if where is None or matches(where, one, stored[1])]
-        assert seen == sorted(passing, key=id_key)
+        assert seen == sorted(self._passing(where), key=id_key)
 
     @invariant()
     def everything_is_there(self) -> None:
@@ -152,7 +200,8 @@ class CollectionMachine(RuleBasedStateMachine):
             assert view.points == len(self.model)
             for point_id, (vector, payload, _) in self.model.items():
                 (point,) = view.retrieve([point_id])
-                assert point.vectors[""].tolist() == vector
+                stored = point.vectors.get("")
+                assert (None if stored is None else stored.tolist()) == vector
                 assert json.loads(point.payload) == payload
 
     @staticmethod
@@ -162,3 +211,10 @@ class CollectionMachine(RuleBasedStateMachine):
 
 TestCollection = CollectionMachine.TestCase
 TestCollection.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.soak
+class TestCollectionSoak(CollectionMachine.TestCase):  # type: ignore[misc]
+    """The same for longer: some 100,000 steps."""
+
+    settings = settings(max_examples=2_000, stateful_step_count=50, deadline=None)

@@ -6,8 +6,9 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 
+from vss.changes import Change, Delete, Upsert
 from vss.errors import Code, VssError
-from vss.points import Point, id_key
+from vss.points import Point
 from vss.protocols import Indexers
 from vss.schema import Schema
 from vss.storage.catalog import Catalog, Entry
@@ -15,7 +16,6 @@ from vss.storage.collection import Collection, remove_collection
 from vss.storage.commit import CommitThread
 from vss.storage.datadir import DataDir, WriterLock
 from vss.storage.fold import LIVE_BYTES, LIVE_OPERATIONS, seal
-from vss.storage.log import Kind, Operation, pack_vectors
 from vss.storage.manifest import Manifest
 from vss.storage.publish import publish
 from vss.types import PointId
@@ -72,16 +72,17 @@ class LocalEngine:
         remove_collection(self.data.collection(entry.id))
         return True
 
+    def write(self, name: str, changes: Sequence[Change]) -> Future[int]:
+        """Carry out changes in order (see `CommitThread.submit`). The future gives the last seq, once it is on disk."""
+        return self._writing().submit(self.collection(name), changes)
+
     def upsert(self, name: str, points: Sequence[Point]) -> Future[int]:
-        """Write points whole; all or none. The future gives the last seq once they are on disk."""
-        operations = [
-            Operation(Kind.UPSERT, id_key(point.id), pack_vectors(point.vectors), point.payload) for point in points
-        ]
-        return self._submit(name, operations)
+        """Write points whole; all or none."""
+        return self.write(name, [Upsert(points)])
 
     def remove(self, name: str, ids: Sequence[PointId]) -> Future[int]:
-        """Delete points; ids that do not exist are no error. The future gives the last seq once it is on disk."""
-        return self._submit(name, [Operation(Kind.DELETE, id_key(one)) for one in ids])
+        """Delete points; ids that do not exist are no error."""
+        return self.write(name, [Delete(tuple(ids))])
 
     def publish(self, manifest: Manifest) -> None:
         """Make a job's generation current (see `vss.storage.publish.Publisher`)."""
@@ -92,15 +93,6 @@ class LocalEngine:
                 publish(collection.log, collection.manifests, manifest)
                 return
         raise VssError(Code.NOT_FOUND, "the collection was deleted while the job ran", field="collection")
-
-    def _submit(self, name: str, operations: Sequence[Operation]) -> Future[int]:
-        commits = self._writing()
-        collection = self.collection(name)
-        if not operations:
-            done: Future[int] = Future()
-            done.set_result(collection.log.last_seq())
-            return done
-        return commits.submit(collection, operations)
 
     def _writing(self) -> CommitThread:
         if self._commits is None:

@@ -71,8 +71,8 @@ class Collection:
         else:
             self._live.apply(operations)
         self._seq = operations[-1].seq if operations else self._seq
-        snapshot, masks = self._live.snapshot()
-        return View(self.schema, self._manifest, self._seq, list(self._segments.values()), snapshot, masks)
+        snapshot, overlays = self._live.snapshot()
+        return View(self.schema, self._manifest, self._seq, list(self._segments.values()), snapshot, overlays)
 
     def _open(self, manifest: Manifest) -> dict[str, Segment]:
         opened = {}

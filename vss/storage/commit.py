@@ -13,8 +13,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from vss.changes import Change, UpdateVectors, Upsert
 from vss.errors import Code, VssError
 from vss.storage.collection import Collection
+from vss.storage.expand import needs_view, operations_of
 from vss.storage.log import Operation
 
 log = logging.getLogger(__name__)
@@ -26,7 +28,7 @@ MAX_GROUP = 20_000
 @dataclass(slots=True)
 class _Waiting:
     collection: Collection
-    operations: Sequence[Operation]
+    changes: Sequence[Change]
     done: Future[int] = field(default_factory=Future)
 
 
@@ -41,9 +43,13 @@ class CommitThread:
         self._thread = threading.Thread(target=self._run, name="vss-commit", daemon=True)
         self._thread.start()
 
-    def submit(self, collection: Collection, operations: Sequence[Operation]) -> Future[int]:
-        """Queue operations; all of them or none are written. The future gives the last one's seq once durable."""
-        waiting = _Waiting(collection, operations)
+    def submit(self, collection: Collection, changes: Sequence[Change]) -> Future[int]:
+        """Queue changes, to be carried out in order. The future gives the last operation's seq once they are durable.
+
+        Changes that need no look at what is stored are written in one transaction, all or none. One that does (a
+        filter, a patch) comes after everything before it is durable, and is a transaction of its own.
+        """
+        waiting = _Waiting(collection, changes)
         with self._wake:
             if self._closed:
                 raise VssError(Code.UNAVAILABLE, "the writer is stopping", hint="send the write again later")
@@ -74,26 +80,57 @@ class CommitThread:
                 return None
             group: list[_Waiting] = []
             size = 0
-            while self._queue and (not group or size + len(self._queue[0].operations) <= MAX_GROUP):
+            while self._queue and (not group or size + _size(self._queue[0]) <= MAX_GROUP):
                 waiting = self._queue.popleft()
                 # From here on it cannot be cancelled; what was cancelled before is not written.
                 if waiting.done.set_running_or_notify_cancel():
                     group.append(waiting)
-                    size += len(waiting.operations)
+                    size += _size(waiting)
             return group
 
     def _commit(self, collection: Collection, members: list[_Waiting]) -> None:
-        try:
-            seq = collection.log.append([operation for member in members for operation in member.operations])
-        except Exception as error:
-            for member in members:
-                member.done.set_exception(error)
-            return
-        for member in reversed(members):
-            member.done.set_result(seq)
-            seq -= len(member.operations)
+        together: list[_Waiting] = []
+        for member in members:
+            if any(needs_view(change) for change in member.changes):
+                self._together(collection, together)
+                together = []
+                self._alone(collection, member)
+            else:
+                together.append(member)
+        self._together(collection, together)
         try:
             self._after_commit(collection)
         except Exception:
             # The writes are acknowledged and safe in the log; sealing is tried again after the next commit.
             log.exception("sealing the live part of collection %s failed", collection.folder.name)
+
+    def _together(self, collection: Collection, members: list[_Waiting]) -> None:
+        if not members:
+            return
+        try:
+            written = [[op for change in one.changes for op in operations_of(change, None)] for one in members]
+            seq = _append(collection, [op for operations in written for op in operations])
+        except Exception as error:
+            for member in members:
+                member.done.set_exception(error)
+            return
+        for member, operations in zip(reversed(members), reversed(written), strict=True):
+            member.done.set_result(seq)
+            seq -= len(operations)
+
+    def _alone(self, collection: Collection, member: _Waiting) -> None:
+        try:
+            for change in member.changes:
+                seq = _append(collection, operations_of(change, collection.view()))
+            member.done.set_result(seq)
+        except Exception as error:
+            member.done.set_exception(error)
+
+
+def _size(waiting: _Waiting) -> int:
+    """About how many operations the changes are; a filter's are not known yet."""
+    return sum(len(change.points) if isinstance(change, Upsert | UpdateVectors) else 1 for change in waiting.changes)
+
+
+def _append(collection: Collection, operations: Sequence[Operation]) -> int:
+    return collection.log.append(operations) if operations else collection.log.last_seq()

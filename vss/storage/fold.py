@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
+from msgspec import structs
 
 from vss.protocols import Indexers
-from vss.schema import IndexSettings
+from vss.schema import IndexSettings, Schema
 from vss.storage.build import Block, SegmentBuilder
 from vss.storage.collection import Collection
 from vss.storage.manifest import Manifest, SegmentRecord
@@ -86,13 +88,22 @@ def _rewrite(
     progress: Progress,
 ) -> Manifest:
     records: list[SegmentRecord] = []
+    moved = list(merged)
     for part in view.parts:
-        # Rows that a live operation replaced become tombstones: that operation is covered from now on.
-        if isinstance(part.body, Segment) and part not in merged and part.count():
-            records.append(with_tombstones(collection, part.body, part.alive))
+        if not isinstance(part.body, Segment) or part in merged:
+            continue
+        # What live operations replaced or patched leaves its segment: those operations are covered from now on.
+        alive = part.alive
+        if part.patches:
+            patched = np.zeros(len(part.body), np.bool_)
+            patched[list(part.patches)] = True
+            moved.append(replace(part, alive=patched))
+            alive = ~patched if alive is None else alive & ~patched
+        if alive is None or alive.any():
+            records.append(without_dropped(with_tombstones(collection, part.body, alive), collection.schema))
     with SegmentBuilder(collection.schema, collection.staging / secrets.token_hex(8)) as builder:
-        for part in merged:
-            for block in blocks(part):
+        for part in moved:
+            for block in blocks(part, collection.schema):
                 builder.add(block)
         if builder.rows:
             records.append(builder.finish(collection.artifacts, indexers, settings, threads=threads, progress=progress))
@@ -101,14 +112,20 @@ def _rewrite(
     return manifest
 
 
-def blocks(part: Part) -> Iterator[Block]:
-    """The rows of a part that count, in blocks."""
+def without_dropped(record: SegmentRecord, schema: Schema) -> SegmentRecord:
+    """The record without vectors that the schema no longer names; their files stay for older generations."""
+    kept = {name: vectors for name, vectors in record.vectors.items() if name in schema.vectors}
+    return record if len(kept) == len(record.vectors) else structs.replace(record, vectors=kept)
+
+
+def blocks(part: Part, schema: Schema) -> Iterator[Block]:
+    """The rows of a part that count, in blocks, with the vectors that the schema names."""
     rows: Rows = np.arange(len(part.body)) if part.alive is None else np.flatnonzero(part.alive)
     for start in range(0, len(rows), BLOCK_ROWS):
         chosen = rows[start : start + BLOCK_ROWS].tolist()
         points = [part.point(row) for row in chosen]
         vectors = {}
-        for name in part.body.vectors:
+        for name in schema.vectors:
             have = [place for place, point in enumerate(points) if name in point.vectors]
             if have:
                 data = np.stack([points[place].vectors[name] for place in have])

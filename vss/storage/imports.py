@@ -6,6 +6,7 @@ write that was acknowledged after that replaces it, wherever that write lies by 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 import numpy as np
@@ -13,9 +14,11 @@ import numpy as np
 from vss.errors import Code, VssError
 from vss.protocols import Indexers
 from vss.storage.collection import Collection
+from vss.storage.fold import seal
 from vss.storage.manifest import Manifest, ModelRecord, SegmentRecord
 from vss.storage.publish import Publisher, next_manifest, with_tombstones
 from vss.storage.segment import Segment
+from vss.storage.view import View
 from vss.types import Mask
 
 ATTEMPTS = 20
@@ -48,8 +51,11 @@ def adopt(
     imported = Segment(record, collection.artifacts, indexers)
     try:
         for _ in range(ATTEMPTS):
-            manifest = _manifest(collection, imported, started_seq, mode, models, source)
             try:
+                if mode is Mode.REPLACE and _covered(collection.view()) < started_seq:
+                    # What was live before the import goes, unless it was written since. Only rows of segments can tell.
+                    seal(collection, publisher, indexers)
+                manifest = _manifest(collection, imported, started_seq, mode, models, source)
                 publisher.publish(manifest)
                 return manifest
             except VssError as error:
@@ -71,36 +77,41 @@ def _manifest(
     source: str,
 ) -> Manifest:
     view = collection.view()
-    alive = _not_written_since(collection, imported, started_seq)
+    # The log is asked, not the segments: of a deletion that a fold has covered meanwhile these keep no trace.
+    later = collection.log.keys_after(started_seq)
+    alive: Mask = np.ones(len(imported), np.bool_) if imported.alive is None else imported.alive.copy()
+    alive[_rows(imported, later)] = False
     records = []
     for part in view.parts:
         if isinstance(part.body, Segment):
-            kept = _settle(part.body, imported, alive, started_seq, mode)
+            kept = _settle(part.body, imported, alive, started_seq, later if mode is Mode.REPLACE else None)
             if kept is None or kept.any():
                 records.append(with_tombstones(collection, part.body, kept))
     records.append(with_tombstones(collection, imported, None if alive.all() else alive))
-    covered = view.manifest.covered_seq if view.manifest else 0
-    if mode is Mode.REPLACE:
-        covered = max(covered, started_seq)
-    return next_manifest(collection, view, records, covered_seq=covered, source=source, models=models)
+    return next_manifest(collection, view, records, covered_seq=_covered(view), source=source, models=models)
 
 
-def _not_written_since(collection: Collection, imported: Segment, started_seq: int) -> Mask:
-    """Imported rows that no later operation touched. The log is asked, not the segments: of a deletion that a fold
-    has covered meanwhile they keep no trace, and the point would come back."""
-    alive: Mask = np.ones(len(imported), np.bool_) if imported.alive is None else imported.alive.copy()
-    for key in collection.log.keys_after(started_seq):
-        row = imported.find(key)
-        if row >= 0:
-            alive[row] = False
-    return alive
+def _covered(view: View) -> int:
+    return view.manifest.covered_seq if view.manifest else 0
 
 
-def _settle(before: Segment, imported: Segment, alive: Mask, started_seq: int, mode: Mode) -> Mask | None:
-    """Which rows of an older segment still count; None for all. Clears in `alive` the imported rows that lose to it."""
+def _rows(segment: Segment, keys: Iterable[bytes]) -> list[int]:
+    """The rows of those keys that the segment has."""
+    return [row for row in map(segment.find, keys) if row >= 0]
+
+
+def _settle(
+    before: Segment, imported: Segment, alive: Mask, started_seq: int, only: Iterable[bytes] | None
+) -> Mask | None:
+    """Which rows of an older segment still count; None for all. Clears in `alive` the imported rows that lose to it.
+
+    only: None keeps what the import does not name; else of that only these keys and what was written since are kept.
+    """
     kept = np.ones(len(before), np.bool_) if before.alive is None else before.alive.copy()
-    if mode is Mode.REPLACE:
-        kept &= before.versions > started_seq
+    if only is not None:
+        stays = before.versions > started_seq
+        stays[_rows(before, only)] = True
+        kept &= stays
     if kept.any():
         for key, row in imported.after(None, inclusive=True):
             older = before.find(key) if alive[row] else -1

@@ -7,13 +7,15 @@ number of rows at that moment and a copy of which of them count.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import msgspec
 import numpy as np
 
 from vss.filters import Condition, matches
+from vss.patches import patched, unpack_patch
 from vss.points import key_id
 from vss.schema import Schema
 from vss.storage.log import Kind, Operation, unpack_vectors
@@ -21,6 +23,21 @@ from vss.storage.segment import Segment
 from vss.types import Mask, Rows, Vectors
 
 _FIRST_ROOM = 256
+
+Patches = dict[int, tuple[bytes, int]]
+"""Segment row -> its payload now, and the sequence number that made it so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """What the live part says of one segment.
+
+    alive:   `(n,)` which of its rows count; None for all
+    patches: payloads that changed while their vectors stay sealed
+    """
+
+    alive: Mask | None
+    patches: Patches
 
 
 class _Buffer:
@@ -52,52 +69,119 @@ class LivePart:
         self._row: dict[bytes, int] = {}
         self._alive: list[bool] = []
         self._hidden: list[set[int]] = [set() for _ in segments]
+        self._patches: list[Patches] = [{} for _ in segments]
         self._masks: list[Mask | None] = [segment.alive for segment in segments]
         self.operations = 0
         self.bytes = 0
 
     def apply(self, operations: Sequence[Operation]) -> None:
         """Take operations whose seq is higher than all before."""
-        touched = set()
+        hidden = [len(rows) for rows in self._hidden]
+        # Snapshots hold the dictionaries of before.
+        self._patches = [dict(patches) for patches in self._patches]
         for operation in operations:
-            superseded = False
-            for number, segment in enumerate(self._segments):
-                row = segment.find(operation.key)
-                if row < 0 or (segment.alive is not None and not segment.alive[row]):
-                    continue
-                if segment.version(row) >= operation.seq:
-                    superseded = True  # a bulk import that started later has this point
-                else:
-                    self._hidden[number].add(row)
-                    touched.add(number)
-            before = self._row.pop(operation.key, None)
-            if before is not None:
-                self._alive[before] = False
-            if operation.kind is Kind.UPSERT and not superseded:
-                self._add(operation)
+            self._apply(operation)
             self.operations += 1
             self.bytes += len(operation.vectors) + len(operation.payload) + len(operation.key)
-        for number in touched:
-            mask = np.ones(len(self._segments[number]), np.bool_)
-            base = self._segments[number].alive
-            if base is not None:
-                mask[:] = base
-            mask[list(self._hidden[number])] = False
-            self._masks[number] = mask
+        for number, before in enumerate(hidden):
+            if len(self._hidden[number]) > before:
+                self._masks[number] = self._mask(number)
 
-    def _add(self, operation: Operation) -> None:
+    def _apply(self, operation: Operation) -> None:
+        sealed = self._sealed(operation.key)
+        if sealed is not None and self._version(*sealed) >= operation.seq:
+            return  # a bulk import that started later has this point
+        match operation.kind:
+            case Kind.UPSERT:
+                self._remove(operation.key, sealed)
+                self._add(operation.key, unpack_vectors(operation.vectors), operation.payload, operation.seq)
+            case Kind.DELETE:
+                self._remove(operation.key, sealed)
+            case Kind.PATCH_PAYLOAD:
+                self._patch(operation, sealed)
+            case Kind.UPDATE_VECTORS | Kind.DELETE_VECTORS:
+                self._change_vectors(operation, sealed)
+
+    def _sealed(self, key: bytes) -> tuple[int, int] | None:
+        """The segment (by number) and row that hold the point and still count: at most one does."""
+        for number, segment in enumerate(self._segments):
+            row = segment.find(key)
+            if row >= 0 and row not in self._hidden[number] and (segment.alive is None or segment.alive[row]):
+                return number, row
+        return None
+
+    def _version(self, number: int, row: int) -> int:
+        patch = self._patches[number].get(row)
+        return patch[1] if patch else self._segments[number].version(row)
+
+    def _payload(self, number: int, row: int) -> bytes:
+        patch = self._patches[number].get(row)
+        return patch[0] if patch else self._segments[number].payload(row)
+
+    def _remove(self, key: bytes, sealed: tuple[int, int] | None) -> None:
+        if sealed is not None:
+            number, row = sealed
+            self._hidden[number].add(row)
+            self._patches[number].pop(row, None)
+        before = self._row.pop(key, None)
+        if before is not None:
+            self._alive[before] = False
+
+    def _patch(self, operation: Operation, sealed: tuple[int, int] | None) -> None:
+        """A sealed point keeps its vectors where they are: only its payload is overlaid."""
+        patch = unpack_patch(operation.payload)
+        live = self._row.get(operation.key)
+        if live is not None:
+            vectors, payload = self._live_vectors(live), patched(self._payloads[live], patch)
+            self._remove(operation.key, None)
+            self._add(operation.key, vectors, payload, operation.seq)
+        elif sealed is not None:
+            number, row = sealed
+            self._patches[number][row] = (patched(self._payload(number, row), patch), operation.seq)
+
+    def _change_vectors(self, operation: Operation, sealed: tuple[int, int] | None) -> None:
+        live = self._row.get(operation.key)
+        if live is not None:
+            vectors, payload = self._live_vectors(live), self._payloads[live]
+        elif sealed is not None:
+            number, row = sealed
+            segment = self._segments[number]
+            found = {name: segment.vector(name, row) for name in self._buffers}
+            vectors = {name: vector for name, vector in found.items() if vector is not None}
+            payload = self._payload(number, row)
+        else:
+            return
+        if operation.kind is Kind.UPDATE_VECTORS:
+            vectors |= unpack_vectors(operation.vectors)
+        else:
+            gone = msgspec.json.decode(operation.payload, type=frozenset[str])
+            vectors = {name: vector for name, vector in vectors.items() if name not in gone}
+        self._remove(operation.key, sealed)
+        self._add(operation.key, vectors, payload, operation.seq)
+
+    def _live_vectors(self, row: int) -> dict[str, Vectors]:
+        return {name: buffer.data[row] for name, buffer in self._buffers.items() if buffer.has[row]}
+
+    def _add(self, key: bytes, vectors: Mapping[str, Vectors], payload: bytes, seq: int) -> None:
         row = len(self._keys)
-        vectors = unpack_vectors(operation.vectors)
         for name, buffer in self._buffers.items():
             buffer.put(row, vectors.get(name))
-        self._keys.append(operation.key)
-        self._payloads.append(operation.payload)
-        self._versions.append(operation.seq)
+        self._keys.append(key)
+        self._payloads.append(payload)
+        self._versions.append(seq)
         self._alive.append(True)
-        self._row[operation.key] = row
+        self._row[key] = row
 
-    def snapshot(self) -> tuple[LiveSnapshot, list[Mask | None]]:
-        """The live rows now, and for each segment which of its rows count (None: all)."""
+    def _mask(self, number: int) -> Mask:
+        mask = np.ones(len(self._segments[number]), np.bool_)
+        base = self._segments[number].alive
+        if base is not None:
+            mask[:] = base
+        mask[list(self._hidden[number])] = False
+        return mask
+
+    def snapshot(self) -> tuple[LiveSnapshot, list[Overlay]]:
+        """The live rows now, and what lies over each segment."""
         rows = len(self._keys)
         live = LiveSnapshot(
             np.asarray(self._alive, np.bool_),
@@ -106,7 +190,7 @@ class LivePart:
             self._versions,
             {name: (buffer.data[:rows], buffer.has[:rows]) for name, buffer in self._buffers.items()},
         )
-        return live, list(self._masks)
+        return live, [Overlay(*both) for both in zip(self._masks, self._patches, strict=True)]
 
 
 class LiveSnapshot:

@@ -39,15 +39,25 @@ CREATE TABLE IF NOT EXISTS pointer (
 
 
 class Kind(IntEnum):
-    """What an operation does to its point."""
+    """What an operation does to its point. All but the first do nothing to a point that is not there.
+
+    UPSERT          writes it whole: `vectors` and `payload`
+    DELETE          removes it
+    PATCH_PAYLOAD   `payload` is a `vss.patches.PayloadPatch`
+    UPDATE_VECTORS  `vectors` replace those of the same names
+    DELETE_VECTORS  `payload` is a JSON list of names
+    """
 
     UPSERT = 1
     DELETE = 2
+    PATCH_PAYLOAD = 3
+    UPDATE_VECTORS = 4
+    DELETE_VECTORS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One row of the log. `vectors` is what `pack_vectors` made; `seq` is 0 until it is written."""
+    """One row of the log. `vectors` is what `pack_vectors` made; `seq` is 0 until it is written. See `Kind`."""
 
     kind: Kind
     key: bytes

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import msgspec
 import numpy as np
 
-from vss.filters import Condition
+from vss.filters import Condition, matches
 from vss.points import Point, id_key, key_id
 from vss.schema import Schema
-from vss.storage.live import LiveSnapshot
+from vss.storage.live import LiveSnapshot, Overlay, Patches
 from vss.storage.manifest import Manifest
 from vss.storage.segment import Segment
 from vss.types import Mask, PointId, Vectors
@@ -20,10 +21,11 @@ from vss.types import Mask, PointId, Vectors
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """A segment or the live part, and which of its rows count in this view (None: all)."""
+    """A segment or the live part, which of its rows count in this view (None: all), and payloads laid over it."""
 
     body: Segment | LiveSnapshot
     alive: Mask | None
+    patches: Patches = field(default_factory=dict)
 
     def count(self) -> int:
         """Rows that count."""
@@ -34,6 +36,10 @@ class Part:
         if where is None:
             return self.alive
         mask = self.body.mask(where)
+        if self.patches:
+            mask = mask.copy()
+            for row, (payload, _) in self.patches.items():
+                mask[row] = matches(where, key_id(self.body.key(row)), msgspec.json.decode(payload))
         return mask if self.alive is None else mask & self.alive
 
     def find(self, key: bytes) -> int:
@@ -46,9 +52,19 @@ class Part:
         return Point(
             id=key_id(self.body.key(row)),
             vectors=self.vectors(row) if vectors else {},
-            payload=self.body.payload(row),
-            version=self.body.version(row),
+            payload=self.payload(row),
+            version=self.version(row),
         )
+
+    def payload(self, row: int) -> bytes:
+        """The JSON object of a row."""
+        patch = self.patches.get(row)
+        return patch[0] if patch else self.body.payload(row)
+
+    def version(self, row: int) -> int:
+        """The sequence number that wrote or patched the row."""
+        patch = self.patches.get(row)
+        return patch[1] if patch else self.body.version(row)
 
     def vectors(self, row: int) -> dict[str, Vectors]:
         """The named vectors that the row has."""
@@ -70,15 +86,14 @@ class View:
         seq: int,
         segments: Sequence[Segment],
         live: LiveSnapshot,
-        masks: Sequence[Mask | None],
+        overlays: Sequence[Overlay],
     ) -> None:
         self.schema = schema
         self.manifest = manifest
         self.seq = seq
         self.live = live
-        self.parts = tuple(
-            [Part(segment, mask) for segment, mask in zip(segments, masks, strict=True)] + [Part(live, live.alive)]
-        )
+        sealed = [Part(body, over.alive, over.patches) for body, over in zip(segments, overlays, strict=True)]
+        self.parts = (*sealed, Part(live, live.alive))
 
     @property
     def generation(self) -> int:
@@ -108,7 +123,7 @@ class View:
         """How many points pass the filter."""
         if where is None:
             return self.points
-        return sum(Part(part.body, part.allowed(where)).count() for part in self.parts)
+        return sum(replace(part, alive=part.allowed(where)).count() for part in self.parts)
 
     def scroll(
         self, where: Condition | None, start: PointId | None, limit: int
