@@ -18,7 +18,7 @@ from vss.points import Point
 from vss.protocols import Indexers
 from vss.storage import fold as folding
 from vss.storage.datadir import DataDir, WriterLock
-from vss.storage.log import Kind, Log, Operation
+from vss.storage.log import Kind, Log, Operation, Pointer
 
 
 def point(number: int, value: float = 0.0, payload: bytes = b"{}") -> Point:
@@ -158,6 +158,53 @@ def test_the_live_part_is_sealed_when_it_is_full(engine: LocalEngine, monkeypatc
     assert len(view.live) == 50
     assert [view.retrieve([number])[0].vectors[""][0] for number in (0, 199, 349)] == [0.0, 199.0, 349.0]
     assert folding.LIVE_OPERATIONS == 20_000
+
+
+def test_deleting_waits_for_those_who_read_and_write(engine: LocalEngine) -> None:
+    """Whoever comes later is told that the collection is gone, not that the disk failed."""
+    collection = engine.collection("c")
+    with ThreadPoolExecutor(1) as pool:
+        with collection.log._read_lock:
+            deleted = pool.submit(engine.delete, "c")
+            while any(entry.name == "c" for entry in engine.entries()):
+                pass
+            assert not deleted.done()
+        assert deleted.result()
+    assert not collection.folder.exists()
+    for late in (collection.view, collection.log.last_seq, lambda: collection.log.append([])):
+        with pytest.raises(VssError, match="was deleted meanwhile") as caught:
+            late()
+        assert caught.value.code is Code.NOT_FOUND
+
+
+def test_a_log_opens_and_commits_beside_another_process_that_commits(tmp_path: Path) -> None:
+    mine, other = Log(tmp_path / "log.db"), Log(tmp_path / "log.db")
+    other._writer.execute("BEGIN IMMEDIATE")
+    Log(tmp_path / "log.db").close()  # a reader does not wait for writers
+    with ThreadPoolExecutor(1) as pool:
+        published = pool.submit(mine.publish, 0, lambda: Pointer(1, "x", 0))
+        # Whether it has come to wait by now or comes later: it may not fail.
+        other._writer.execute("INSERT INTO operations (kind, key, vectors, payload) VALUES (2, x'0161', x'', x'')")
+        other._writer.execute("COMMIT")
+        published.result()
+    assert mine.read(0, 0)[0].generation == 1
+    mine.close()
+    other.close()
+
+
+def test_a_publication_does_not_let_another_commit_between_its_reading_and_its_writing(tmp_path: Path) -> None:
+    mine, other = Log(tmp_path / "log.db"), Log(tmp_path / "log.db")
+    other._writer.set_busy_timeout(0)
+
+    def write() -> Pointer:
+        with pytest.raises(VssError, match="locked"):
+            other.append([Operation(Kind.DELETE, b"\x01a")])
+        return Pointer(1, "x", 0)
+
+    mine.publish(0, write)
+    assert other.append([Operation(Kind.DELETE, b"\x01a")]) == 1
+    mine.close()
+    other.close()
 
 
 def test_a_deleted_collection_is_gone(engine: LocalEngine) -> None:

@@ -13,7 +13,7 @@ import msgspec
 from vss.errors import Code, VssError, invalid
 from vss.schema import Schema, check_schema
 from vss.storage.datadir import DataDir
-from vss.storage.log import connect, storage_errors
+from vss.storage.log import connect, storage_errors, transaction
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS collections (
@@ -44,7 +44,7 @@ class Catalog:
         self._lock = threading.Lock()
         with storage_errors():
             self._connection = connect(data.catalog)
-            with self._connection:
+            with transaction(self._connection):
                 self._connection.execute(_TABLES)
             self._reader = connect(data.catalog)
         self._version = -1
@@ -82,7 +82,7 @@ class Catalog:
         # Nobody reads a collection before its row in the catalog exists, so the folder comes first.
         self._data.collection(entry.id).mkdir(parents=True)
         try:
-            with self._lock, storage_errors(), self._connection:
+            with self._lock, storage_errors(), transaction(self._connection):
                 self._connection.execute(
                     "INSERT INTO collections VALUES (?, ?, ?)", (name, entry.id, msgspec.json.encode(schema))
                 )
@@ -102,7 +102,7 @@ class Catalog:
         """Forget a collection and return what it was; None when there was none of that name."""
         entry = self.entries().get(name)
         if entry is not None:
-            with self._lock, storage_errors(), self._connection:
+            with self._lock, storage_errors(), transaction(self._connection):
                 self._connection.execute("DELETE FROM collections WHERE name = ?", (name,))
         return entry
 

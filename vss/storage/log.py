@@ -7,7 +7,8 @@ is the crash recovery. Sequence numbers come from AUTOINCREMENT, so none is ever
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -95,9 +96,11 @@ class Log:
         self._read_lock = threading.Lock()
         with storage_errors():
             self._writer = connect(path)
-            with self._writer:
-                self._writer.execute(_SCHEMA)
-                self._writer.execute("INSERT OR IGNORE INTO pointer VALUES (1, ?, 0, '', 0)", (FORMAT,))
+            # Readers open logs too, beside a writer: only a new log is written to.
+            if not self._writer.execute("SELECT 1 FROM sqlite_schema WHERE name = 'pointer'").get:
+                with transaction(self._writer):
+                    self._writer.execute(_SCHEMA)
+                    self._writer.execute("INSERT OR IGNORE INTO pointer VALUES (1, ?, 0, '', 0)", (FORMAT,))
             self._reader = connect(path)
             ((found,),) = self._reader.execute("SELECT format FROM pointer")
         if found > FORMAT:
@@ -109,7 +112,7 @@ class Log:
 
     def append(self, operations: Sequence[Operation]) -> int:
         """Write the operations in one durable transaction; all or nothing. Returns the last one's seq."""
-        with self._write_lock, storage_errors(), self._writer:
+        with self._write_lock, storage_errors(), transaction(self._writer):
             self._writer.executemany(
                 "INSERT INTO operations (kind, key, vectors, payload) VALUES (?, ?, ?, ?)",
                 ((int(op.kind), op.key, op.vectors, op.payload) for op in operations),
@@ -123,7 +126,7 @@ class Log:
         `write` makes the manifest durable; it is called only when the pointer may move, so that no job ever replaces
         the manifest of a published generation. VssError (CONFLICT) when another generation than `expected` is current.
         """
-        with self._write_lock, storage_errors(), self._writer:
+        with self._write_lock, storage_errors(), transaction(self._writer):
             ((current,),) = self._writer.execute("SELECT generation FROM pointer")
             if current != expected:
                 raise VssError(
@@ -139,7 +142,7 @@ class Log:
 
     def data_version(self) -> int:
         """A number that changes when any connection but the reader's has committed (SQLite's `data_version`)."""
-        with self._read_lock:
+        with self._read_lock, storage_errors():
             return int(self._reader.pragma("data_version"))
 
     def read(self, generation: int, after: int) -> tuple[Pointer, list[Operation]]:
@@ -173,9 +176,10 @@ class Log:
             return 0
 
     def close(self) -> None:
-        """Close the connections."""
-        self._writer.close()
-        self._reader.close()
+        """Close the connections once nobody is using them; what comes after raises VssError (NOT_FOUND)."""
+        with self._write_lock, self._read_lock:
+            self._writer.close()
+            self._reader.close()
 
 
 def connect(path: Path) -> apsw.Connection:
@@ -187,6 +191,23 @@ def connect(path: Path) -> apsw.Connection:
     return connection
 
 
+@contextmanager
+def transaction(connection: apsw.Connection) -> Iterator[None]:
+    """One write transaction, all or nothing.
+
+    It takes the lock at its start: one that reads first and writes then fails at once, without waiting, when another
+    process commits in between. Not by apsw's `with connection`, which holds the GIL while it waits for the lock.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # some failures have rolled it back already
+            connection.execute("ROLLBACK")
+        raise
+
+
 class storage_errors:
     """Turns SQLite's failures (disk full, I/O error, corruption) into `VssError`."""
 
@@ -196,6 +217,8 @@ class storage_errors:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, apsw.CorruptError | apsw.NotADBError):
             raise VssError(Code.CORRUPT, "the log is damaged", hint="restore the collection from a snapshot") from error
+        if isinstance(error, apsw.ConnectionClosedError):
+            raise VssError(Code.NOT_FOUND, "the collection was deleted meanwhile", field="collection") from error
         if isinstance(error, apsw.Error):
             raise VssError(
                 Code.STORAGE,
