@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,10 +12,14 @@ from vss.engines.local import LocalEngine
 from vss.points import Point, id_key
 from vss.protocols import Indexers
 from vss.schema import IndexSettings
+from vss.storage.artifacts import Artifact, ArtifactStore
 from vss.storage.build import Block, SegmentBuilder
 from vss.storage.fold import fold
 from vss.storage.imports import Mode, adopt
 from vss.storage.manifest import Manifest, SegmentRecord
+from vss.storage.npy import map_npy
+from vss.storage.publish import with_tombstones
+from vss.storage.segment import Segment
 
 
 def value(engine: LocalEngine, point_id: int) -> float | None:
@@ -93,6 +99,29 @@ def test_the_later_import_wins(engine: LocalEngine, indexers: Indexers) -> None:
     second.adopt(second.build([2, 3], 2.0))
     assert [value(engine, one) for one in (1, 2, 3)] == [1.0, 2.0, 2.0]
     assert engine.collection("c").view().points == 3
+
+
+def test_jobs_that_mark_tombstones_at_one_time_keep_their_own(
+    engine: LocalEngine, indexers: Indexers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Import(engine, indexers)
+    first.adopt(first.build([1, 2, 3], 1.0))
+    collection = engine.collection("c")
+    (segment,) = (part.body for part in collection.view().parts if isinstance(part.body, Segment))
+    add = ArtifactStore.add
+    others: list[SegmentRecord] = []
+
+    def add_late(self: ArtifactStore, source: Path) -> Artifact:
+        if not others:
+            others.append(segment.record)
+            others.append(with_tombstones(collection, segment, np.array([False, False, True])))
+        return add(self, source)
+
+    monkeypatch.setattr(ArtifactStore, "add", add_late)
+    mine = with_tombstones(collection, segment, np.array([False, True, True]))
+    for record, dead in ((mine, [0]), (others[1], [0, 1])):
+        assert record.tombstones is not None
+        assert map_npy(collection.artifacts.path(record.tombstones)).tolist() == dead
 
 
 def test_of_two_rows_with_one_id_the_later_counts(engine: LocalEngine, indexers: Indexers) -> None:

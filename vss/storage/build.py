@@ -198,6 +198,7 @@ def store_rows(artifacts: ArtifactStore, folder: Path, rows: Rows) -> Artifact |
     """Store rising row numbers as an artifact; None for none."""
     if not len(rows):
         return None
-    path = folder / "rows.npy"
+    # The folder may be shared with other jobs, in other processes.
+    path = folder / f"rows-{secrets.token_hex(8)}.npy"
     save_npy(path, rows)
     return artifacts.add(path)
