@@ -259,6 +259,26 @@ def test_nothing_is_published_when_a_step_fails(
         assert not list((data.collection(view.manifest.collection) / "staging").iterdir())  # type: ignore[union-attr]
 
 
+def test_a_failed_job_leaves_what_others_wrote_to_its_collection(
+    data: DataDir, write: Write, run: Run, tools: Tools
+) -> None:
+    class Beaten(Failing):
+        """Somebody writes to the new collection before the job fails."""
+
+        def phase(self, name: str, total: int, unit: str) -> None:
+            if name == self._at:
+                engine = LocalEngine(data, tools.indexers, writable=True)
+                engine.upsert("c", [Point(id=1, vectors={"": np.ones(2, np.float32)})]).result()
+                engine.close()
+            super().phase(name, total, unit)
+
+    tools.reporter = Beaten("publish")
+    with pytest.raises(RuntimeError, match="failed at publish"):
+        run(write([{"id": "new", "vector": [5, 6]}]))
+    with reading(data) as view:
+        assert [point.id for point in view.retrieve(["new", 1])] == [1]
+
+
 class LowEffort:
     """The graph index of a service that must not search longer than an effort of 4."""
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -113,10 +115,31 @@ def test_without_a_server_the_job_commits_itself(tmp_path: Path) -> None:
 def test_a_writer_that_does_not_listen_is_named(tmp_path: Path) -> None:
     data = DataDir(tmp_path)
     with WriterLock(data), pytest.raises(VssError, match="does not answer") as error:
-        JobWriter(data).create("c", SCHEMA)
-    assert error.value.code is Code.UNAVAILABLE
+        JobWriter(data, patience=0).create("c", SCHEMA)
+    assert error.value.code is Code.LOCKED
     with pytest.raises(VssError, match="does not answer"):
         SocketWriter(data).delete("c")
+
+
+def test_jobs_that_commit_at_one_time_wait_for_each_other(tmp_path: Path) -> None:
+    """Without a server the lock is held for moments, and nobody listens: that is no reason to lose a build."""
+    data = DataDir(tmp_path)
+    asked = Event()
+
+    class Asked(SocketWriter):
+        def create(self, name: str, schema: Schema) -> None:
+            asked.set()
+            super().create(name, schema)
+
+    writer = JobWriter(data)
+    writer._remote = Asked(data)
+    with ThreadPoolExecutor(1) as pool:
+        with WriterLock(data):
+            made = pool.submit(writer.create, "c", SCHEMA)
+            assert asked.wait(60)
+        made.result(60)
+    with pytest.raises(VssError, match="already exists"):
+        writer.create("c", SCHEMA)
 
 
 def test_an_answer_that_is_no_error_of_ours_is_shown() -> None:

@@ -7,7 +7,8 @@
     measure a generation whose recall falls short is not published
     adopt   the generation is published; writes acknowledged since the start win (`storage.imports`)
 
-When any step fails nothing is published, what was staged is removed, and so is the collection if the job made it.
+When any step fails nothing is published, what was staged is removed, and so is the collection if the job made it and
+nobody else has written to it.
 """
 
 from __future__ import annotations
@@ -236,9 +237,17 @@ class _Work:
                     raise _no_rows(rejected)
                 return self._publish(collection, builder, staged, started_seq)
         except BaseException:
-            if self.created:
+            if self.created and self._untouched():
                 self.tools.writer.delete(self.job.collection)
             raise
+
+    def _untouched(self) -> bool:
+        """Whether nobody has written to the collection that this job made."""
+        try:
+            collection = self.engine.collection(self.job.collection)
+            return collection.log.last_seq() == 0 and collection.view().generation == 0
+        except VssError:
+            return False  # gone, or not to be judged: leave it alone
 
     def _check_model(self, embedder: Embedder, vector: VectorSchema) -> None:
         """The embedder must be the one that made the collection, and still make the same vectors."""

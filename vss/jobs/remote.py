@@ -10,6 +10,8 @@ A job may run for hours, and servers come and go meanwhile; so the choice is mad
 from __future__ import annotations
 
 import socket
+import time
+from collections.abc import Callable
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -26,6 +28,12 @@ from vss.storage.publish import LocalPublisher
 
 TIMEOUT_SECONDS = 120.0
 """How long a server may take for one commit: it opens the new generation before it answers."""
+
+
+PATIENCE_SECONDS = 30.0
+"""How long a job waits while the lock is held and nobody listens: another job commits, or a server starts or stops."""
+
+PAUSE_SECONDS = 0.02
 
 
 class Writer(Protocol):
@@ -73,7 +81,10 @@ class LocalWriter:
 
 
 class SocketWriter:
-    """Commits through the server of this data directory. VssError (UNAVAILABLE) when it does not answer."""
+    """Commits through the server of this data directory.
+
+    VssError: LOCKED when nobody listens, so that nothing was sent; UNAVAILABLE when the server does not answer.
+    """
 
     def __init__(self, data: DataDir) -> None:
         self._data = data
@@ -93,53 +104,58 @@ class SocketWriter:
     def _send(self, method: str, path: str, body: bytes) -> None:
         try:
             transport = socket_transport(self._data)
+        except OSError as error:
+            raise self._silent(Code.LOCKED, error) from error
+        try:
             with httpx.Client(transport=transport, base_url="http://vss", timeout=TIMEOUT_SECONDS) as client:
                 answer = client.request(method, path, content=body, headers={"content-type": "application/json"})
         except (httpx.HTTPError, OSError) as error:
-            raise VssError(
-                Code.UNAVAILABLE,
-                f"the writer of this data directory does not answer at {self._data.socket}: {error}",
-                hint="wait until the server has started or stopped, then run the job again",
-            ) from error
+            raise self._silent(Code.UNAVAILABLE, error) from error
         if answer.is_error:
             raise error_of(answer.status_code, answer.content)
 
+    def _silent(self, code: Code, error: Exception) -> VssError:
+        return VssError(
+            code,
+            f"the writer of this data directory does not answer at {self._data.socket}: {error}",
+            hint="wait until the server has started or stopped, then run the job again",
+        )
+
 
 class JobWriter:
-    """Commits here when nobody holds the writer lock, else through the server that does."""
+    """Commits here when nobody holds the writer lock, else through the server that does.
 
-    def __init__(self, data: DataDir) -> None:
+    patience: seconds to wait while the lock is held and nobody listens; VssError (LOCKED) after that
+    """
+
+    def __init__(self, data: DataDir, patience: float = PATIENCE_SECONDS) -> None:
         self._local = LocalWriter(data)
         self._remote = SocketWriter(data)
+        self._patience = patience
 
     def create(self, name: str, schema: Schema) -> None:
         """As `Writer.create`."""
-        try:
-            self._local.create(name, schema)
-        except VssError as error:
-            _only_when_locked(error)
-            self._remote.create(name, schema)
+        self._commit(lambda writer: writer.create(name, schema))
 
     def delete(self, name: str) -> None:
         """As `Writer.delete`."""
-        try:
-            self._local.delete(name)
-        except VssError as error:
-            _only_when_locked(error)
-            self._remote.delete(name)
+        self._commit(lambda writer: writer.delete(name))
 
     def publish(self, manifest: Manifest) -> None:
         """As `Writer.publish`."""
-        try:
-            self._local.publish(manifest)
-        except VssError as error:
-            _only_when_locked(error)
-            self._remote.publish(manifest)
+        self._commit(lambda writer: writer.publish(manifest))
 
-
-def _only_when_locked(error: VssError) -> None:
-    if error.code is not Code.LOCKED:
-        raise error
+    def _commit(self, ask: Callable[[Writer], None]) -> None:
+        """Ask the two in turn until one may write. LOCKED says that nothing was done, so that asking again is safe."""
+        until = time.monotonic() + self._patience
+        while True:
+            for writer in (self._local, self._remote):
+                try:
+                    return ask(writer)
+                except VssError as error:
+                    if error.code is not Code.LOCKED or (writer is self._remote and time.monotonic() >= until):
+                        raise
+            time.sleep(PAUSE_SECONDS)
 
 
 def socket_transport(data: DataDir) -> httpx.HTTPTransport:
