@@ -150,6 +150,18 @@ def test_a_failed_reranker_leaves_the_similarity_order_and_says_so(view: View, c
         ask(view, models, positive=["north0"], limit=2, rerank_model="longest", fail_open=False)
 
 
+@pytest.mark.parametrize("scores", [[1.0], [np.nan] * 19, [np.inf] * 19, [[1.0]] * 19])
+def test_a_reranker_that_gives_no_scores_has_failed(view: View, scores: list[float]) -> None:
+    class Broken(PlaneModels):
+        async def rerank(self, *_: object) -> Scores:
+            return np.asarray(scores, np.float32)
+
+    answer = ask(view, Broken(), positive=["north0"], limit=2, rerank_model="longest")
+    assert names(answer) == ["north1", "north2"]
+    assert answer.degraded is not None
+    assert answer.degraded.startswith("model_failed: the re-ranker longest gave")
+
+
 def test_an_unknown_reranker_is_an_error_not_a_fallback(view: View) -> None:
     with pytest.raises(VssError, match="no re-ranker"):
         ask(view, positive=["north0"], rerank_model="psychic")

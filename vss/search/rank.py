@@ -44,10 +44,21 @@ async def rank(
     scores, degraded = candidates.similarity, None
     if reranker is not None and len(scores):
         try:
-            scores = await models.rerank(reranker, query, candidates, deadline)
+            scores = _checked(reranker, await models.rerank(reranker, query, candidates, deadline), len(scores))
         except VssError as error:
             if not fail_open or error.code not in FAILURES:
                 raise
             degraded = f"{error.code.value}: {error.message}"
     # A stable sort: where the re-ranker sees no difference the similarity order stays.
     return Ranking(np.argsort(-scores, kind="stable"), scores, degraded)
+
+
+def _checked(reranker: str, scores: Scores, count: int) -> Scores:
+    """The scores themselves. VssError (MODEL_FAILED) when they are not one finite number for each candidate."""
+    if scores.shape != (count,) or not np.isfinite(scores).all():
+        raise VssError(
+            Code.MODEL_FAILED,
+            f"the re-ranker {reranker} gave {scores.size} scores, {int(np.isfinite(scores).sum())} of them finite, "
+            f"wanted {count}",
+        )
+    return scores
