@@ -82,6 +82,13 @@ def _validation(message: str) -> VssError:
     wanted = re.match(r"Expected `(.*)`, got `(.*)`$", said)
     if wanted:
         return invalid(f"got {wanted[2]}, wanted {wanted[1]}", field=path or "body")
+    enum = re.match(r"Invalid enum value (.*)$", said)
+    if enum:
+        return invalid(
+            f"got {enum[1]}, wanted one of the values that the API knows",
+            field=path or "body",
+            hint="GET /docs lists them; capitals count",
+        )
     return invalid(said[:1].lower() + said[1:], field=path or "body")
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import msgspec
-import numpy as np
 
 from api.wire.base import Harmless, Hints, Reply, Unsupported, Wire, exactly_one, refuse_unsupported, under
 from api.wire.ids import read_id, read_ids
@@ -191,8 +190,8 @@ def _text_fields(draft: Draft, place: int, schema: Schema, sent: object) -> None
 
 def _checked(name: str, known: VectorSchema, places: list[int], values: list[list[float]]) -> Vectors:
     try:
-        return as_vectors(np.asarray(values, np.float32), known.dim, known.metric)
-    except (VssError, ValueError, OverflowError):
+        return as_vectors(values, known.dim, known.metric)
+    except VssError:
         # Something is wrong somewhere; one by one shows where.
         for place, value in zip(places, values, strict=True):
             where = f"points[{place}].vector"

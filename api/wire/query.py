@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import msgspec
-import numpy as np
 
 from api.wire.base import (
     Harmless,
@@ -241,7 +240,7 @@ def _nearest(
     known = schema.vector(using)
     match value:
         case list():
-            return as_vectors(np.asarray(value, np.float32), known.dim, known.metric, field=where)
+            return as_vectors(value, known.dim, known.metric, field=where)
         case Document():
             return Text(read_document(value, known, where))
         case _:

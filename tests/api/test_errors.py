@@ -15,7 +15,11 @@ from api.errors import STATUS
 from api.middleware.errors import Errors
 from api.middleware.limits import Limits
 from api.middleware.request_id import RequestId
-from vss.errors import Code
+from api.wire.base import decode
+from api.wire.points import UpsertWire, read_upsert
+from api.wire.query import QueryWire, read_query
+from vss.errors import Code, VssError
+from vss.schema import Schema, VectorSchema
 
 C = "/collections/c"
 GOOD = {"id": 1, "vector": [1.0, 0.0]}
@@ -155,7 +159,7 @@ CREATES = [
     ({"vectors": {"size": 70_000, "distance": "Dot"}}, "vectors.size", "got size 70000"),
     ({"vectors": {"distance": "Dot"}}, "vectors.size", "got nothing"),
     ({"vectors": {"size": 3}}, "vectors.distance", "wanted one of Cosine"),
-    ({"vectors": {"size": 3, "distance": "Hamming"}}, "vectors.distance", "Hamming"),
+    ({"vectors": {"size": 3, "distance": "Hamming"}}, "vectors.distance", "got 'Hamming', wanted one of"),
     ({"vectors": {"a": {"size": 3, "distance": "Dot", "on_disk": 3}}}, "vectors.a.on_disk", "not supported"),
     ({"vectors": {"size": 3, "distance": "Dot", "datatype": "float16"}}, "vectors.datatype", "not supported"),
     (
@@ -320,3 +324,14 @@ def test_overload_is_refused_at_the_door() -> None:
     first, second, third = asyncio.run(ask())
     assert [first.status_code, second.status_code, third.status_code] == [200, 429, 200]
     assert int(second.headers["retry-after"]) >= 1
+
+
+def test_a_number_that_float32_cannot_hold_is_refused_in_silence() -> None:
+    """NumPy warns of the overflow, and a warning in the log for each bad request is noise (here it is an error)."""
+    schema = Schema(vectors={"": VectorSchema(dim=2)})
+    upsert = decode(one(vector=[1e300, 0.0]).encode(), UpsertWire)
+    with pytest.raises(VssError, match="wanted a finite number") as error:
+        read_upsert(upsert, schema)
+    assert error.value.field == "points[1].vector"
+    with pytest.raises(VssError, match="wanted a finite number"):
+        read_query(decode(b'{"query": [1e300, 0]}', QueryWire), schema)
