@@ -40,10 +40,15 @@ class IndexSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Schema(msgspec.Struct, frozen=True, kw_only=True):
-    """The schema of a collection; stands in the catalog and in each manifest."""
+    """The schema of a collection; stands in the catalog and in each manifest.
+
+    payload_indexes: path -> type, as declared by clients. Columns are made of what payloads hold, declared or not; the
+                     declaration is kept and reported.
+    """
 
     vectors: dict[str, VectorSchema]
     index: IndexSettings = IndexSettings()
+    payload_indexes: dict[str, str] = {}
 
     def vector(self, name: str) -> VectorSchema:
         """One named vector. VssError (INVALID) names those that exist."""

@@ -6,12 +6,14 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 
+from msgspec.structs import replace
+
 from vss.changes import Change, Delete, Upsert
 from vss.errors import Code, VssError
 from vss.points import Point
 from vss.protocols import Indexers
-from vss.schema import Schema
-from vss.storage.catalog import Catalog, Entry
+from vss.schema import Schema, VectorSchema
+from vss.storage.catalog import AliasAction, Catalog, Entry
 from vss.storage.collection import Collection, remove_collection
 from vss.storage.commit import CommitThread
 from vss.storage.datadir import DataDir, WriterLock
@@ -19,6 +21,9 @@ from vss.storage.fold import LIVE_BYTES, LIVE_OPERATIONS, seal
 from vss.storage.manifest import Manifest
 from vss.storage.publish import publish
 from vss.types import PointId
+
+PUBLISH_ATTEMPTS = 20
+"""How often a publication that another one overtook is tried again."""
 
 
 class LocalEngine:
@@ -52,6 +57,8 @@ class LocalEngine:
             if known is None:
                 folder = self.data.collection(entry.id)
                 known = self._open[entry.id] = Collection(folder, entry.schema, self._indexers)
+            elif known.schema is not entry.schema and known.schema != entry.schema:
+                known.change_schema(entry.schema)  # another process changed it
             return known
 
     def create(self, name: str, schema: Schema) -> Entry:
@@ -71,6 +78,60 @@ class LocalEngine:
             known.close()
         remove_collection(self.data.collection(entry.id))
         return True
+
+    def aliases(self) -> dict[str, str]:
+        """Alias -> the collection that it stands for."""
+        return self._catalog.aliases()
+
+    def change_aliases(self, actions: Sequence[AliasAction]) -> None:
+        """Carry out alias actions, all or none. VssError: NOT_FOUND, ALREADY_EXISTS, INVALID."""
+        self._writing()
+        self._catalog.change_aliases(actions)
+
+    def add_vector(self, name: str, vector_name: str, vector: VectorSchema) -> None:
+        """Add a named vector; no point has one yet. VssError: ALREADY_EXISTS, INVALID."""
+        schema = self.entry(name).schema
+        if vector_name in schema.vectors:
+            raise VssError(Code.ALREADY_EXISTS, f"the vector {vector_name!r} already exists", field="vector_name")
+        # What a drop that was cut off has left behind must not come back to life.
+        self._drop_leftovers(name)
+        self._change_schema(name, replace(schema, vectors=schema.vectors | {vector_name: vector}))
+
+    def drop_vector(self, name: str, vector_name: str) -> None:
+        """Drop a named vector from every point; the others are not touched. VssError: INVALID."""
+        schema = self.entry(name).schema
+        schema.vector(vector_name)
+        left = {one: vector for one, vector in schema.vectors.items() if one != vector_name}
+        self._change_schema(name, replace(schema, vectors=left))
+        self._drop_leftovers(name)
+
+    def set_payload_index(self, name: str, path: str, kind: str) -> None:
+        """Declare a payload field."""
+        schema = self.entry(name).schema
+        self._change_schema(name, replace(schema, payload_indexes=schema.payload_indexes | {path: kind}))
+
+    def drop_payload_index(self, name: str, path: str) -> None:
+        """Take a declaration back; one that was never made is no error."""
+        schema = self.entry(name).schema
+        left = {one: kind for one, kind in schema.payload_indexes.items() if one != path}
+        self._change_schema(name, replace(schema, payload_indexes=left))
+
+    def _change_schema(self, name: str, schema: Schema) -> None:
+        self._writing()
+        self._catalog.change_schema(self.entry(name).name, schema)
+        self.collection(name).change_schema(schema)
+
+    def _drop_leftovers(self, name: str) -> None:
+        """Seal by the schema of now: the new generation holds no vectors that it does not name."""
+        collection = self.collection(name)
+        for _ in range(PUBLISH_ATTEMPTS):
+            try:
+                seal(collection, self, self._indexers)
+                return
+            except VssError as error:
+                if error.code is not Code.CONFLICT:
+                    raise
+        raise VssError(Code.CONFLICT, "other jobs kept publishing meanwhile", hint="try again")
 
     def write(self, name: str, changes: Sequence[Change]) -> Future[int]:
         """Carry out changes in order (see `CommitThread.submit`). The future gives the last seq, once it is on disk."""

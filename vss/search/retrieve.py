@@ -110,6 +110,8 @@ def cost_ms(view: View, using: str, where: Condition | None, *, exact: bool) -> 
         body = part.body
         if not isinstance(body, Segment):
             total += scan_ms(part, using, len(body)) + (FILTER_MS_PER_LIVE_ROW * len(body) if where else 0)
+        elif using not in body.vectors:
+            continue
         elif exact or where is not None or not body.vectors[using].record.calibration:
             total += scan_ms(part, using, len(body))
         else:
@@ -124,7 +126,9 @@ def _of_vectors(part: Part, using: str, allowed: Mask | None) -> tuple[Mask | No
         has = body.vectors[using][1]
         narrowed = has if allowed is None else allowed & has
         return narrowed, int(np.count_nonzero(narrowed))
-    one = body.vectors[using]
+    one = body.vectors.get(using)
+    if one is None:  # the name was added after the segment was built
+        return None, 0
     if allowed is None:
         return None, len(one.vectors)
     if one.rows is not None:

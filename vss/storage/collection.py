@@ -36,6 +36,7 @@ class Collection:
         self._indexers = indexers
         self._lock = threading.Lock()
         self._version = -1
+        self._generation = -1
         self._manifest: Manifest | None = None
         self._segments: dict[str, Segment] = {}
         self._live = LivePart(schema, ())
@@ -52,31 +53,39 @@ class Collection:
                 self._version = version
             return self._view
 
+    def change_schema(self, schema: Schema) -> None:
+        """Read by another schema from the next view on."""
+        with self._lock:
+            self.schema = schema
+            self._view = None
+            self._generation = -1
+
     @property
     def live_size(self) -> tuple[int, int]:
         """Operations and bytes of the live part, as of the last view."""
         return self._live.operations, self._live.bytes
 
     def _refresh(self) -> View:
-        generation = self._manifest.generation if self._manifest else 0
-        pointer, operations = self.log.read(generation, self._seq)
-        if pointer.generation != generation:
-            manifest = read_manifest(self.manifests, pointer.generation, pointer.manifest)
+        pointer, operations = self.log.read(self._generation, self._seq)
+        if pointer.generation != self._generation:
+            manifest = None
+            if pointer.generation:
+                manifest = read_manifest(self.manifests, pointer.generation, pointer.manifest)
             segments = self._open(manifest)
             live = LivePart(self.schema, list(segments.values()))
             live.apply(operations)
             # Segments that only older views use are freed with the last of those views.
             self._manifest, self._segments, self._live = manifest, segments, live
-            self._seq = pointer.covered_seq
+            self._generation, self._seq = pointer.generation, pointer.covered_seq
         else:
             self._live.apply(operations)
         self._seq = operations[-1].seq if operations else self._seq
         snapshot, overlays = self._live.snapshot()
         return View(self.schema, self._manifest, self._seq, list(self._segments.values()), snapshot, overlays)
 
-    def _open(self, manifest: Manifest) -> dict[str, Segment]:
+    def _open(self, manifest: Manifest | None) -> dict[str, Segment]:
         opened = {}
-        for record in manifest.segments:
+        for record in manifest.segments if manifest else ():
             known = self._segments.get(record.id)
             # The same segment with other tombstones is another reading of the same files.
             opened[record.id] = (
