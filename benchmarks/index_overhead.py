@@ -31,7 +31,8 @@ sys.path.insert(0, str(ROOT))
 import faiss  # noqa: E402
 import numpy as np  # noqa: E402
 
-from indexers.faiss_hnsw import FILE, FaissHnswBuilder  # noqa: E402
+from indexers.faiss_hnsw import FaissHnswBuilder  # noqa: E402
+from indexers.faiss_io import FILE  # noqa: E402
 from tests.conformance.data import clustered  # noqa: E402
 from vss.distance import exact_search  # noqa: E402
 from vss.protocols import Index, IndexSpec  # noqa: E402
@@ -49,7 +50,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--vectors", type=Path, help="real vectors, (n, dim) float32; the last 1,024 are queries")
     parser.add_argument("--metric", type=Metric, choices=list(Metric), default=Metric.EUCLID)
-    parser.add_argument("--storage", choices=["float32", "sq8"], default="float32")
+    parser.add_argument("--storage", choices=["float32", "fp16", "sq8"], default="float32")
     parser.add_argument("--repetitions", type=int, default=9)
     parser.add_argument("--seed", type=int, default=7)
     asked = parser.parse_args()
@@ -89,7 +90,8 @@ def main() -> None:
 
 def measure(index: Index, spec: IndexSpec, queries: Vectors, size: int, repetitions: int) -> dict[str, Any]:
     """Microseconds per call of ours and of raw FAISS, and their difference and ratio, over `repetitions`."""
-    graph, _ = index._open  # type: ignore[attr-defined]
+    handle, _ = index._open  # type: ignore[attr-defined]
+    graph = getattr(handle, "codes", handle)
     params = faiss.SearchParametersHNSW(efSearch=EFFORT)
     batches = [queries[start : start + size] for start in range(0, len(queries), size)]
     calls: list[Callable[[Vectors], object]] = [

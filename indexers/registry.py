@@ -10,10 +10,15 @@ from vss.protocols import IndexBuilder, IndexSpec
 from vss.schema import AUTO
 from vss.types import Metric
 
-_INSTALL = {"faiss_hnsw": 'pip install "faiss-cpu>=1.15"'}
+_FAISS = 'pip install "faiss-cpu>=1.15"'
+_INSTALL = {
+    "faiss_hnsw": _FAISS,
+    "faiss_ivf": _FAISS,
+    "hnswlib": 'pip install "vss-service[hnswlib]", which needs a C++ compiler',
+}
 """How to get the library of each kind that needs one."""
 
-_KINDS = ("faiss_hnsw", "flat")
+_KINDS = ("faiss_hnsw", "faiss_ivf", "flat", "hnswlib")
 
 
 def kinds() -> tuple[str, ...]:
@@ -33,6 +38,14 @@ def builder(kind: str) -> IndexBuilder:
                 from indexers.faiss_hnsw import FaissHnswBuilder
 
                 return FaissHnswBuilder()
+            case "faiss_ivf":
+                from indexers.faiss_ivf import FaissIvfBuilder
+
+                return FaissIvfBuilder()
+            case "hnswlib":
+                from indexers.hnswlib import HnswlibBuilder
+
+                return HnswlibBuilder()
     except ImportError as error:
         raise VssError(
             Code.UNAVAILABLE,

@@ -2,57 +2,21 @@
 
 from typing import ClassVar
 
-import faiss
 import numpy as np
 import pytest
 
-from indexers.faiss_hnsw import FILE, FaissHnswBuilder
+from indexers.faiss_hnsw import FaissHnswBuilder
+from indexers.faiss_io import FILE
 from tests.conformance.data import clustered
-from tests.conformance.index_suite import DIM, IndexSuite
+from tests.conformance.index_suite import DIM
+from tests.indexers.faiss_suite import FaissSuite
 from vss.errors import Code, VssError
 from vss.types import Metric, no_progress
 
-GRAPH_METRICS = (Metric.COSINE, Metric.DOT, Metric.EUCLID)
 
-
-class HnswSuite(IndexSuite):
+class HnswSuite(FaissSuite):
     builder = FaissHnswBuilder()
-    metrics = GRAPH_METRICS
     recall = 0.98
-
-    @pytest.mark.parametrize("keep", [0.0, 0.5, 0.99])
-    def test_a_cut_file_is_refused(self, case, metric, tmp_path, keep):
-        _, vectors, _, folder = case
-        whole = (folder / FILE).read_bytes()
-        (tmp_path / FILE).write_bytes(whole[: int(len(whole) * keep)])
-        with pytest.raises(VssError) as caught:
-            self.open(vectors, metric, tmp_path)
-        assert caught.value.code is Code.CORRUPT
-
-    def test_a_file_of_other_vectors_is_refused(self, case, metric):
-        _, vectors, _, folder = case
-        with pytest.raises(VssError, match="points") as caught:
-            self.open(vectors[:-1], metric, folder)
-        assert caught.value.code is Code.CORRUPT
-
-    def test_a_missing_file_is_named(self, case, metric, tmp_path):
-        _, vectors, _, _ = case
-        with pytest.raises(VssError, match=FILE) as caught:
-            self.open(vectors, metric, tmp_path)
-        assert caught.value.code is Code.CORRUPT
-
-    def test_a_file_of_another_metric_is_refused(self, built):
-        vectors, _, folder = built[Metric.EUCLID]
-        with pytest.raises(VssError, match="metric") as caught:
-            self.open(vectors, Metric.DOT, folder)
-        assert caught.value.code is Code.CORRUPT
-
-    def test_the_build_leaves_the_thread_setting_as_it_was(self, metric, tmp_path):
-        before = faiss.omp_get_max_threads()
-        spec = self.builder.spec(metric, DIM, self.params)
-        vectors = clustered(100, DIM)
-        self.builder.build(vectors, spec, tmp_path, threads=before + 1, progress=no_progress)
-        assert faiss.omp_get_max_threads() == before
 
 
 class TestFaissHnswFloat32(HnswSuite):
@@ -62,6 +26,10 @@ class TestFaissHnswFloat32(HnswSuite):
         _, vectors, _, folder = case
         links = 2 * 16 * 4 + 40  # ground level, and what a point's upper levels and offsets take on average
         assert (folder / FILE).stat().st_size < len(vectors) * links
+
+
+class TestFaissHnswFp16(HnswSuite):
+    params: ClassVar = {"storage": "fp16"}
 
 
 class TestFaissHnswSq8(HnswSuite):

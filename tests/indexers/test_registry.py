@@ -12,6 +12,8 @@ from vss.types import Metric
 
 @pytest.mark.parametrize("kind", kinds())
 def test_every_kind_has_a_builder_of_its_name(kind):
+    if kind == "hnswlib":
+        pytest.importorskip("hnswlib", reason="the extra `hnswlib` is not installed")
     assert builder(kind).kind == kind
 
 
@@ -21,13 +23,22 @@ def test_an_unknown_kind_is_told_the_known_ones():
     assert caught.value.code is Code.INVALID
 
 
-def test_a_missing_library_says_what_to_install(monkeypatch):
-    monkeypatch.delitem(sys.modules, "indexers.faiss_hnsw", raising=False)
-    monkeypatch.setitem(sys.modules, "faiss", None)
+@pytest.mark.parametrize(
+    ("kind", "library", "said"),
+    [
+        ("faiss_hnsw", "faiss", "faiss-cpu"),
+        ("faiss_ivf", "faiss", "faiss-cpu"),
+        ("hnswlib", "hnswlib", "vss-service[hnswlib]"),
+    ],
+)
+def test_a_missing_library_says_what_to_install(monkeypatch, kind, library, said):
+    monkeypatch.delitem(sys.modules, f"indexers.{kind}", raising=False)
+    monkeypatch.delitem(sys.modules, "indexers.faiss_io", raising=False)
+    monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(VssError) as caught:
-        builder("faiss_hnsw")
+        builder(kind)
     assert caught.value.code is Code.UNAVAILABLE
-    assert "faiss-cpu" in (caught.value.hint or "")
+    assert said in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("metric", list(Metric))
