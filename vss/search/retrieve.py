@@ -75,14 +75,14 @@ def search(
     available = 0
     for number, part in enumerate(view.parts):
         started = time.perf_counter()
-        allowed, matching = _of_vectors(part, using, part.allowed(where))
+        allowed, matching = vectors_allowed(part, using, part.allowed(where))
         available += matching
         if not matching:
             continue
         plan = plan_part(part, using, allowed, matching, k=k, exact=exact, effort=effort, recall=recall)
         answers.append((number, _carry_out(part, plan, queries, using, k, metric, allowed)))
         plans.append(PartPlan(number, plan, (time.perf_counter() - started) * 1000))
-    return [_merge(answers, query, k, available, tuple(plans)) for query in range(len(queries))]
+    return [merged(answers, query, k, available, tuple(plans)) for query in range(len(queries))]
 
 
 async def search_async(
@@ -119,7 +119,7 @@ def cost_ms(view: View, using: str, where: Condition | None, *, exact: bool) -> 
     return total
 
 
-def _of_vectors(part: Part, using: str, allowed: Mask | None) -> tuple[Mask | None, int]:
+def vectors_allowed(part: Part, using: str, allowed: Mask | None) -> tuple[Mask | None, int]:
     """A mask of rows as a mask of the vectors by that name (None: all of them), and how many those are."""
     body = part.body
     if not isinstance(body, Segment):
@@ -160,7 +160,7 @@ def _carry_out(
     return hits
 
 
-def _merge(answers: list[tuple[int, Hits]], query: int, k: int, available: int, plans: tuple[PartPlan, ...]) -> Found:
+def merged(answers: list[tuple[int, Hits]], query: int, k: int, available: int, plans: tuple[PartPlan, ...]) -> Found:
     reason = None if available >= k else f"only {available} match"
     if len(answers) == 1:
         number, hits = answers[0]
