@@ -19,7 +19,7 @@ from types import FrameType
 import uvicorn
 
 from api.app import App, create_app
-from api.settings import Settings
+from api.settings import Settings, read_settings
 from api.wiring import model_host, model_names
 from indexers.registry import INDEXERS
 from vss.engines.local import LocalEngine
@@ -133,4 +133,4 @@ def _unix_socket(data: DataDir) -> socket.socket:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    serve(Settings())
+    serve(read_settings())

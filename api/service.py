@@ -37,12 +37,13 @@ class Service:
         if not self.warm:
             return "collections are being opened"
         needed = {vector.model for entry in self.engine.entries() for vector in entry.schema.vectors.values()}
+        asked_for = self.settings.models is not None
         for name in self.model_names:
             try:
                 self.models.info(name)
             except VssError as error:
-                # Vectors are served without a model; only a collection that needs it waits for one that failed.
-                if error.code is Code.UNAVAILABLE or name in needed:
+                # Of a model that failed and that nobody named only a collection that needs it has to know.
+                if error.code is Code.UNAVAILABLE or asked_for or name in needed:
                     return error.message
         return None
 

@@ -28,6 +28,6 @@ def indexers() -> Indexers:
 def serve(data: Path, host: str, port: int) -> None:
     """Serve until told to stop."""
     from api import server
-    from api.settings import Settings
+    from api.settings import read_settings
 
-    server.serve(Settings.model_validate({"data": data, "host": host, "port": port}))
+    server.serve(read_settings(data=data, host=host, port=port))

@@ -45,4 +45,9 @@ def search(
     for point in answer["result"]["points"]:
         shown = msgspec.json.encode(point.get("payload") or {}).decode()
         table.add_row(f"{point['score']:.3f}", str(point["id"]), shown if len(shown) <= CELL else shown[:CELL] + " ...")
-    Console().print(table)
+    console = Console()
+    if table.row_count:
+        console.print(table)
+    reason = answer["vss"].get("reason")
+    if reason:
+        console.print(f"fewer than {limit}: {reason}")

@@ -203,7 +203,7 @@ class ModelThread:
                     hint="see the server's log, and restart it",
                 )
             )
-            _log.exception("the model %s died", self.name)
+            _log.error("the model %s died: %s", self.name, failure, exc_info=failure is not error)
             with self._changed:
                 self._die(failure)
         finally:
