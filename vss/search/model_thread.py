@@ -199,7 +199,7 @@ class ModelThread:
                 if isinstance(error, VssError)
                 else VssError(
                     Code.MODEL_FAILED,
-                    f"the model {self.name} died: {type(error).__name__}: {error}",
+                    f"the model {self.name} died: {type(error).__name__}",
                     hint="see the server's log, and restart it",
                 )
             )
@@ -333,4 +333,7 @@ def _again(error: VssError) -> VssError:
 def _failed(name: str, error: Exception) -> VssError:
     if isinstance(error, VssError):
         return _again(error)
-    return VssError(Code.MODEL_FAILED, f"the model {name} failed: {type(error).__name__}: {error}")
+    # What a library says may hold paths and parts of other requests: it goes to the log alone.
+    return VssError(
+        Code.MODEL_FAILED, f"the model {name} failed: {type(error).__name__}", hint="see the server's log"
+    )
