@@ -17,6 +17,7 @@ from api.middleware.limits import Limits
 from api.middleware.observe import Observe
 from api.middleware.request_id import RequestId
 from api.operations import routes
+from api.routes.refused import refusals
 from api.routes.table import OPERATIONS
 from api.service import Service
 from api.settings import Settings
@@ -41,7 +42,7 @@ class App:
             yield
             await opening
 
-        router = Router(routes(OPERATIONS, service), redirect_slashes=False, lifespan=lifespan)
+        router = Router([*routes(OPERATIONS, service), *refusals()], redirect_slashes=False, lifespan=lifespan)
         # The router raises for unknown paths and methods only inside an application: say that this is one.
         inner: ASGIApp = Limits(router, max_body_bytes=settings.max_body_bytes, max_in_flight=settings.max_in_flight)
         inner = Errors(Auth(inner, key))
@@ -82,3 +83,4 @@ def _open_collections(service: Service) -> None:
         except VssError as error:
             log.error("collection %s cannot be opened: %s", entry.name, error)
     service.warm = True
+    log.info("all %d collections are open", len(service.engine.entries()))

@@ -1,9 +1,10 @@
-"""Collections: create, list, get, exists, delete."""
+"""Collections: create, list, get, exists, change, delete."""
 
 from __future__ import annotations
 
 import asyncio
 
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -11,6 +12,7 @@ from api.answers import answer
 from api.operations import CONSISTENCY, WRITING, Operation
 from api.service import Service
 from api.wire.base import decode
+from api.wire.changes import UpdateCollectionWire, read_update
 from api.wire.collections import (
     CollectionName,
     CollectionReply,
@@ -18,9 +20,11 @@ from api.wire.collections import (
     CreateWire,
     ExistsReply,
     additions,
+    check_index,
     describe,
     read_create,
 )
+from vss.errors import Code, VssError
 
 
 async def create_collection(service: Service, request: Request) -> Response:
@@ -40,14 +44,34 @@ async def get_collection(service: Service, request: Request) -> Response:
     """Describe a collection."""
     entry = service.engine.entry(request.path_params["collection"])
     view = service.engine.collection(entry.name).view()
-    return answer(request, describe(entry, view), view=view, vss=additions(entry, view))
+    # Declared fields are counted, which reads their columns.
+    described = (
+        await asyncio.to_thread(describe, entry, view) if entry.schema.payload_indexes else describe(entry, view)
+    )
+    return answer(request, described, view=view, vss=additions(entry, view))
 
 
 async def collection_exists(service: Service, request: Request) -> Response:
-    """Tell whether a collection exists."""
-    name = request.path_params["collection"]
-    exists = any(entry.name == name for entry in service.engine.entries())
+    """Tell whether a collection, or an alias of one, exists."""
+    try:
+        service.engine.entry(request.path_params["collection"])
+        exists = True
+    except VssError as error:
+        if error.code is not Code.NOT_FOUND:
+            raise
+        exists = False
     return answer(request, ExistsReply(exists=exists))
+
+
+async def update_collection(service: Service, request: Request) -> Response:
+    """Change the index that the next build makes. What is built stays as it is."""
+    wire = decode(await request.body(), UpdateCollectionWire)
+    entry = service.engine.entry(request.path_params["collection"])
+    index = read_update(wire, entry.schema)
+    if index != entry.schema.index:
+        check_index(replace(entry.schema, index=index), service.indexers, "hnsw_config")
+        await asyncio.to_thread(service.engine.change_index, entry.name, index)
+    return answer(request, True)
 
 
 async def delete_collection(service: Service, request: Request) -> Response:
@@ -93,6 +117,16 @@ OPERATIONS = (
         summary="Whether a collection exists",
         tag="collections",
         result=ExistsReply,
+    ),
+    Operation(
+        method="PATCH",
+        path=_ONE,
+        handler=update_collection,
+        summary="Change the index of the next build",
+        tag="collections",
+        query=WRITING,
+        body=UpdateCollectionWire,
+        result=bool,
     ),
     Operation(
         method="DELETE",

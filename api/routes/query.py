@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -17,13 +19,15 @@ from api.answers import answer
 from api.operations import CONSISTENCY, Operation
 from api.requests import deadline_of
 from api.service import Service
-from api.wire.base import decode, under
+from api.wire.base import decode, located, under
 from api.wire.query import (
     MAX_SEARCHES,
     ById,
+    Example,
     Examples,
     HitReply,
     HitsReply,
+    Lookup,
     Query,
     QueryBatchWire,
     QueryWire,
@@ -32,8 +36,8 @@ from api.wire.query import (
 )
 from vss.errors import Code, VssError, invalid
 from vss.protocols import Deadline
-from vss.search.examples import average_vector
-from vss.search.retrieve import Found, search_async
+from vss.search.examples import Strategy, average_vector, search_examples
+from vss.search.retrieve import LOOP_MS, Found, cost_ms, search_async
 from vss.storage.view import View
 from vss.types import Metric, PointId, Role, Vectors
 from vss.vectors import as_vectors
@@ -46,8 +50,20 @@ class _Asked:
     query: Query
     where: str
     vector: Vectors | None = None
+    liked: Vectors | None = None
+    disliked: Vectors | None = None
     hidden: frozenset[tuple[int, int]] = frozenset()
     found: Found | None = None
+
+    def dim(self, view: View) -> int:
+        """Components of the vectors that are searched."""
+        return view.schema.vectors[self.query.using].dim
+
+    @property
+    def strategy(self) -> Strategy | None:
+        """How every point is compared with every example; None for a query that is one vector."""
+        target = self.query.target
+        return target.strategy if isinstance(target, Examples) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +115,8 @@ async def query_batch(service: Service, request: Request) -> Response:
 async def _run(service: Service, name: str, view: View, asked: Sequence[_Asked], deadline: Deadline) -> list[_Page]:
     for one in asked:
         service.check_fingerprint(view.schema.vectors[one.query.using], one.query.fingerprint)
-        _resolve(view, one)
-    if any(one.vector is None for one in asked):
+        _resolve(service, view, one)
+    if any(isinstance(one.query.target, Text) for one in asked):
         with service.metrics.stage(name, "embed"):
             await _embed(service, view, asked, deadline)
     started = perf_counter()
@@ -116,39 +132,79 @@ async def _run(service: Service, name: str, view: View, asked: Sequence[_Asked],
     return pages
 
 
-def _resolve(view: View, one: _Asked) -> None:
+def _resolve(service: Service, view: View, one: _Asked) -> None:
     """Turn ids into vectors; texts come later, all at once."""
     query = one.query
+    stored = _Stored(view, query.using) if query.lookup is None else _elsewhere(service, view, query, query.lookup)
     match query.target:
         case Text():
             return
-        case ById(point_id):
-            one.vector = _stored(view, point_id, query.using, under(one.where, "query"))[None, :]
-            one.hidden = _places(view, [point_id])
-        case Examples(positive, negative):
-            one.vector = _average(view, query.using, positive, negative, under(one.where, "query.recommend"))
-            one.hidden = _places(view, [*positive, *negative])
+        case ById():
+            one.vector = stored.vector(query.target)
+        case Examples():
+            target = query.target
+            one.liked = _stack(stored, target.positive, one.dim(view))
+            one.disliked = _stack(stored, target.negative, one.dim(view))
+            if target.strategy is None:
+                schema = view.schema.vectors[query.using]
+                one.vector = average_vector(schema, list(one.liked), list(one.disliked), field=target.field)
         case vector:
             one.vector = vector
+    if query.lookup is None:
+        one.hidden = _places(view, _ids(query.target))
 
 
-def _stored(view: View, point_id: PointId, using: str, where: str) -> Vectors:
-    """`(dim,)` the vector of a stored point."""
-    found = view.find(point_id)
-    if found is None:
-        raise VssError(Code.NOT_FOUND, f"got id {point_id!r}, which does not exist", field=where)
-    part, row = found
-    vector = part.body.vector(using, row)
-    if vector is None:
-        raise invalid(f"got id {point_id!r}, which has no vector {using!r}", field=where)
-    return vector
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """Where ids are looked up."""
+
+    view: View
+    name: str
+
+    def vector(self, one: ById) -> Vectors:
+        """`(1, dim)` the vector of a stored point. VssError: NOT_FOUND, INVALID when it has none by that name."""
+        found = self.view.find(one.id)
+        if found is None:
+            raise VssError(Code.NOT_FOUND, f"got id {one.id!r}, which does not exist", field=one.field)
+        part, row = found
+        vector = part.vectors(row).get(self.name)
+        if vector is None:
+            raise invalid(f"got id {one.id!r}, which has no vector {self.name!r}", field=one.field)
+        return vector[None, :]
 
 
-def _average(view: View, using: str, positive: Sequence[PointId], negative: Sequence[PointId], where: str) -> Vectors:
-    """`(1, dim)` the examples as one vector; each of them has to exist."""
-    liked = [_stored(view, one, using, f"{where}.positive") for one in positive]
-    disliked = [_stored(view, one, using, f"{where}.negative") for one in negative]
-    return average_vector(view.schema.vectors[using], liked, disliked, field=where)
+def _elsewhere(service: Service, view: View, query: Query, lookup: Lookup) -> _Stored:
+    """Another collection to look ids up in. VssError: NOT_FOUND, INVALID when its vectors do not fit."""
+    try:
+        other = service.engine.collection(lookup.collection).view()
+        there = other.schema.vector(lookup.vector)
+    except VssError as error:
+        name = "vector" if error.field == "using" else "collection"
+        raise located(error, under(lookup.field, name)) from None
+    here = view.schema.vectors[query.using]
+    if (there.dim, there.metric) != (here.dim, here.metric):
+        raise invalid(
+            f"got vectors of {there.dim} numbers under {there.metric}, wanted {here.dim} under {here.metric}",
+            field=lookup.field,
+        )
+    return _Stored(other, lookup.vector)
+
+
+def _stack(stored: _Stored, wanted: Sequence[Example], dim: int) -> Vectors:
+    """`(n, dim)` the examples; each id has to exist."""
+    found = [stored.vector(one) if isinstance(one, ById) else one for one in wanted]
+    return np.concatenate(found) if found else np.zeros((0, dim), np.float32)
+
+
+def _ids(target: Vectors | Text | ById | Examples) -> list[PointId]:
+    """The points that a query names; they are not returned."""
+    match target:
+        case ById():
+            return [target.id]
+        case Examples():
+            return [one.id for one in (*target.positive, *target.negative) if isinstance(one, ById)]
+        case _:
+            return []
 
 
 def _places(view: View, ids: Sequence[PointId]) -> frozenset[tuple[int, int]]:
@@ -175,6 +231,9 @@ async def _search(view: View, asked: Sequence[_Asked]) -> None:
     groups: dict[tuple[Any, ...], list[_Asked]] = defaultdict(list)
     for one in asked:
         query = one.query
+        if one.strategy is not None:
+            await _search_examples(view, one)
+            continue
         k = query.offset + query.limit + len(one.hidden)
         # By the filter's text: to a dict, a filter for 1 and a filter for true are the same key.
         groups[query.using, k, repr(query.where), query.exact, query.effort, query.recall].append(one)
@@ -189,10 +248,32 @@ async def _search(view: View, asked: Sequence[_Asked]) -> None:
             one.found = found
 
 
+async def _search_examples(view: View, one: _Asked) -> None:
+    """Score every point by its likeness to each of the examples."""
+    query = one.query
+    assert one.liked is not None
+    assert one.disliked is not None
+    assert one.strategy is not None
+    work = partial(
+        search_examples,
+        view,
+        one.liked,
+        one.disliked,
+        one.strategy,
+        using=query.using,
+        k=query.offset + query.limit + len(one.hidden),
+        where=query.where,
+    )
+    count = len(one.liked) + len(one.disliked)
+    heavy = count * cost_ms(view, query.using, query.where, exact=True) > LOOP_MS
+    one.found = await asyncio.to_thread(work) if heavy else work()
+
+
 def _page(view: View, one: _Asked, milliseconds: float) -> _Page:
     query, found = one.query, one.found
     assert found is not None
-    distance = view.schema.vectors[query.using].metric in (Metric.EUCLID, Metric.MANHATTAN)
+    # The other strategies have scores of their own, higher being better under every metric.
+    distance = view.schema.vectors[query.using].metric in (Metric.EUCLID, Metric.MANHATTAN) and one.strategy is None
     hits = [
         (part, row, 0.0 - score if distance else score)
         for part, row, score in zip(found.parts.tolist(), found.rows.tolist(), found.scores.tolist(), strict=True)

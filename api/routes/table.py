@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from api.operations import Operation
-from api.routes import collections, embeddings, health, internal, points, query, recommend
+from api.routes import (
+    aliases,
+    collections,
+    embeddings,
+    fields,
+    health,
+    internal,
+    points,
+    query,
+    recommend,
+    writes,
+)
 from api.routes.documentation import documented
 
 OPERATIONS: tuple[Operation, ...] = documented(
     (
         *query.OPERATIONS,
         *recommend.OPERATIONS,
+        *writes.OPERATIONS,
         *points.OPERATIONS,
+        *aliases.OPERATIONS,
+        *fields.OPERATIONS,
         *collections.OPERATIONS,
         *embeddings.OPERATIONS,
         *health.OPERATIONS,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
 from api.wire.base import Harmless, Hints, T, Unsupported, Wire, decode, located, refuse_unsupported, under
 from vss.errors import Code, VssError, invalid
+from vss.filters import Condition, Filter, IsEmpty
 from vss.protocols import EmbedderInfo, Indexers, Models
 from vss.schema import AUTO, DEFAULT_VECTOR, IndexSettings, Schema, VectorSchema, check_schema
 from vss.storage.catalog import Entry
@@ -15,7 +16,19 @@ from vss.storage.manifest import SegmentRecord
 from vss.storage.view import View
 from vss.types import Metric
 
-_INDEX_HINT = 'send {"vss": {"index": {"kind": "faiss_hnsw", "params": {...}}}}'
+_INDEX_HINT = "all vectors of a collection share its own hnsw_config and quantization_config"
+
+GRAPH = "faiss_hnsw"
+"""The index that Qdrant's `hnsw_config` speaks of."""
+
+FLAT = "flat"
+"""The index that scans."""
+
+MAX_VECTORS = 256
+"""Named vectors of one collection."""
+
+MAX_NAME = 255
+"""Characters of a vector's name."""
 
 
 class VssVector(Wire):
@@ -29,6 +42,65 @@ class VssVector(Wire):
     fingerprint: str | None = None
 
 
+class HnswWire(Wire):
+    """The graph that the next build makes; `m` 0 makes none. The other members change no answer and have no effect."""
+
+    m: int | None = None
+    ef_construct: int | None = None
+    full_scan_threshold: int | None = None
+    max_indexing_threads: int | None = None
+    on_disk: bool | None = None
+    memory: str | None = None
+    payload_m: Unsupported = None
+    inline_storage: bool | None = None
+
+    unsupported: ClassVar[Harmless] = {"payload_m": ()}
+
+
+class ScalarWire(Wire):
+    """Eight bits for a component in the graph; hits are scored again with the vectors themselves."""
+
+    type: Literal["int8"]
+    quantile: float | None = None
+    always_ram: bool | None = None
+    memory: str | None = None
+
+
+class QuantizationWire(Wire):
+    """Scalar quantization; the others are not supported."""
+
+    scalar: ScalarWire | None = None
+    product: Unsupported = None
+    binary: Unsupported = None
+    turbo: Unsupported = None
+
+    unsupported: ClassVar[Harmless] = dict.fromkeys(("product", "binary", "turbo"), ())
+
+
+class OptimizersWire(Wire):
+    """When Qdrant rebuilds segments. Taken and without effect: `vss fold` builds, when it is run."""
+
+    deleted_threshold: float | None = None
+    vacuum_min_vector_number: int | None = None
+    default_segment_number: int | None = None
+    max_segment_size: int | None = None
+    memmap_threshold: int | None = None
+    indexing_threshold: int | None = None
+    flush_interval_sec: int | None = None
+    max_optimization_threads: int | str | None = None
+    prevent_unoptimized: Unsupported = None
+
+    unsupported: ClassVar[Harmless] = {"prevent_unoptimized": (False,)}
+
+
+class WalWire(Wire):
+    """The size of Qdrant's log files. Taken and without effect."""
+
+    wal_capacity_mb: int | None = None
+    wal_segments_ahead: int | None = None
+    wal_retain_closed: int | None = None
+
+
 class VectorParams(Wire):
     """One vector. `size` may be left out where a model is named."""
 
@@ -36,7 +108,7 @@ class VectorParams(Wire):
     distance: Metric | None = None
     hnsw_config: Unsupported = None
     quantization_config: Unsupported = None
-    on_disk: Unsupported = None
+    on_disk: bool | None = None
     memory: Unsupported = None
     datatype: Unsupported = None
     multivector_config: Unsupported = None
@@ -45,12 +117,11 @@ class VectorParams(Wire):
     unsupported: ClassVar[Harmless] = {
         "hnsw_config": ({},),
         "quantization_config": (),
-        "on_disk": (False, True),
         "memory": (),
         "datatype": ("float32",),
         "multivector_config": (),
     }
-    hints: ClassVar[Hints] = {"hnsw_config": _INDEX_HINT}
+    hints: ClassVar[Hints] = dict.fromkeys(("hnsw_config", "quantization_config"), _INDEX_HINT)
 
 
 class IndexWire(Wire):
@@ -84,13 +155,13 @@ class CreateWire(Wire):
     sharding_method: Unsupported = None
     replication_factor: Unsupported = None
     write_consistency_factor: Unsupported = None
-    on_disk_payload: Unsupported = None
+    on_disk_payload: bool | None = None
     payload: Unsupported = None
     id_tracker: Unsupported = None
-    hnsw_config: Unsupported = None
-    wal_config: Unsupported = None
-    optimizers_config: Unsupported = None
-    quantization_config: Unsupported = None
+    hnsw_config: HnswWire | None = None
+    wal_config: WalWire | None = None
+    optimizers_config: OptimizersWire | None = None
+    quantization_config: QuantizationWire | None = None
     sparse_vectors: Unsupported = None
     strict_mode_config: Unsupported = None
     init_from: Unsupported = None
@@ -102,19 +173,13 @@ class CreateWire(Wire):
         "sharding_method": ("auto",),
         "replication_factor": (1,),
         "write_consistency_factor": (1,),
-        "on_disk_payload": (True, False),
         "payload": (),
         "id_tracker": (),
-        "hnsw_config": ({},),
-        "wal_config": ({},),
-        "optimizers_config": ({},),
-        "quantization_config": (),
         "sparse_vectors": ({},),
-        "strict_mode_config": (),
+        "strict_mode_config": ({}, {"enabled": False}),
         "init_from": (),
         "metadata": ({},),
     }
-    hints: ClassVar[Hints] = {"hnsw_config": _INDEX_HINT}
 
 
 class CollectionName(msgspec.Struct, kw_only=True):
@@ -160,38 +225,85 @@ def read_create(wire: CreateWire, models: Models, indexers: Indexers) -> Schema:
             field="vss.model",
             hint='name it in each vector: {"vectors": {NAME: {"vss": {"model": ...}}}}',
         )
+    if len(vectors) > MAX_VECTORS:
+        raise invalid(f"got {len(vectors)} vectors, wanted at most {MAX_VECTORS}", field="vectors")
     schemas = {
-        name: _vector(params, params.vss or ours, models, f"vectors.{name}" if name else "vectors")
+        check_vector_name(name, "vectors") if name else name: read_vector(
+            params, params.vss or ours, models, f"vectors.{name}" if name else "vectors"
+        )
         for name, params in vectors.items()
     }
-    index = ours.index or IndexWire()
-    for schema in schemas.values():
-        # Refuse now what would fail the first build.
+    index = IndexSettings()
+    if ours.index is not None:
+        index = IndexSettings(kind=ours.index.kind, params=ours.index.params)
+    if wire.optimizers_config is not None:
+        refuse_unsupported(wire.optimizers_config, "optimizers_config")
+    index = read_index(index, wire.hnsw_config, wire.quantization_config)
+    schema = check_schema(Schema(vectors=schemas, index=index))
+    check_index(schema, indexers, "vss.index" if ours.index is not None else "hnsw_config")
+    return schema
+
+
+def check_vector_name(name: str, where: str) -> str:
+    """The name itself. VssError (INVALID)."""
+    if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
+        raise invalid(f"got vector name {name[:40]!r}, wanted 1 to {MAX_NAME} printable characters", field=where)
+    return name
+
+
+def read_index(index: IndexSettings, hnsw: HnswWire | None, quantization: QuantizationWire | None) -> IndexSettings:
+    """The index with what Qdrant's words for it say. VssError: INVALID, UNSUPPORTED."""
+    kind, params = index.kind, dict(index.params)
+    if hnsw is not None:
+        refuse_unsupported(hnsw, "hnsw_config")
+        said = {"m": hnsw.m, "ef_construction": hnsw.ef_construct}
+        params |= {name: value for name, value in said.items() if value is not None}
+        if hnsw.m == 0:
+            kind, params = FLAT, {}
+    if quantization is not None:
+        refuse_unsupported(quantization, "quantization_config")
+        if quantization.scalar is None:
+            raise invalid("got nothing, wanted this field", field="quantization_config.scalar")
+        if kind != FLAT:
+            params["storage"] = "sq8"
+    return IndexSettings(kind=kind, params=params)
+
+
+def check_index(schema: Schema, indexers: Indexers, where: str) -> None:
+    """Refuse now what would fail the first build. VssError (INVALID, UNSUPPORTED)."""
+    index = schema.index
+    # For few points "auto" is a scan without parameters; what it takes is judged by the graph.
+    kind = GRAPH if index.kind == AUTO and index.params else index.kind
+    for vector in schema.vectors.values():
+        if index.kind == AUTO and vector.metric is Metric.MANHATTAN:
+            continue
         try:
-            indexers.choose(index.kind, schema.metric, schema.dim, 0, index.params)
+            indexers.choose(kind, vector.metric, vector.dim, 0, index.params)
         except VssError as error:
-            raise located(error, under("vss.index", error.field or "kind")) from None
-    return check_schema(Schema(vectors=schemas, index=IndexSettings(kind=index.kind, params=index.params)))
+            raise located(error, under(where, _THEIRS.get(error.field or "kind", error.field or "kind"))) from None
+
+
+_THEIRS = {"ef_construction": "ef_construct"}
 
 
 def _vectors(raw: bytes) -> dict[str, VectorParams]:
     if raw in (b"", b"null"):
         return {}
-    members = _at_vectors(raw, dict[str, Any])
-    if all(isinstance(member, dict) for member in members.values()):
-        return _at_vectors(raw, dict[str, VectorParams])
-    return {DEFAULT_VECTOR: _at_vectors(raw, VectorParams)}
+    members = _at("vectors", raw, dict[str, msgspec.Raw])
+    if all(bytes(member)[:1] == b"{" for member in members.values()):
+        return {name: _at(f"vectors.{name}", bytes(member), VectorParams) for name, member in members.items()}
+    return {DEFAULT_VECTOR: _at("vectors", raw, VectorParams)}
 
 
-def _at_vectors(raw: bytes, kind: type[T]) -> T:
+def _at(where: str, raw: bytes, kind: type[T]) -> T:
     try:
         return decode(raw, kind)
     except VssError as error:
-        inner = "" if error.field in (None, "body") else error.field or ""
-        raise located(error, under("vectors", inner) if inner else "vectors") from None
+        raise located(error, where if error.field in (None, "body") else under(where, error.field or "")) from None
 
 
-def _vector(params: VectorParams, ours: VssVector, models: Models, where: str) -> VectorSchema:
+def read_vector(params: VectorParams, ours: VssVector, models: Models, where: str) -> VectorSchema:
+    """One vector's schema. VssError: INVALID, UNSUPPORTED, NOT_FOUND (no such model), FINGERPRINT_MISMATCH."""
     refuse_unsupported(params, where)
     said = under(where, "vss") if params.vss else "vss"
     size, metric = params.size, params.distance
@@ -239,6 +351,7 @@ def _info(ours: VssVector, size: int | None, models: Models, where: str) -> Embe
 def describe(entry: Entry, view: View) -> CollectionReply:
     """A collection and what stands in it."""
     schema = entry.schema
+    quantized = schema.index.params.get("storage") == "sq8"
     params = {name: {"size": one.dim, "distance": one.metric.value} for name, one in schema.vectors.items()}
     return CollectionReply(
         status="green",
@@ -260,8 +373,18 @@ def describe(entry: Entry, view: View) -> CollectionReply:
                 "full_scan_threshold": 20_000,
             },
             "optimizer_config": {"default_segment_number": 0, "flush_interval_sec": 0},
+        }
+        | ({"quantization_config": {"scalar": {"type": "int8"}}} if quantized else {}),
+        payload_schema={
+            path: {"data_type": kind, "points": view.count(has_value(path))}
+            for path, kind in schema.payload_indexes.items()
         },
     )
+
+
+def has_value(path: str) -> Condition:
+    """Points with a value at a payload path."""
+    return Filter(must_not=(IsEmpty(path),))
 
 
 def additions(entry: Entry, view: View) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -20,13 +21,14 @@ from api.wire.base import (
     unsupported,
 )
 from api.wire.filters import FilterWire, read_filter
-from api.wire.ids import read_id, read_ids
+from api.wire.ids import read_id
 from api.wire.pages import read_limit, read_offset
-from api.wire.points import Document, read_document
 from api.wire.select import Selection, WithPayload, WithVector, read_selection
+from api.wire.vectors import Document, read_document
 from vss.errors import VssError, invalid
 from vss.filters import Filter
-from vss.schema import DEFAULT_VECTOR, Schema
+from vss.schema import DEFAULT_VECTOR, Schema, VectorSchema
+from vss.search.examples import Strategy
 from vss.types import PointId, Vectors
 from vss.vectors import as_vectors
 
@@ -34,15 +36,30 @@ MAX_EFFORT = 10_000
 MAX_SEARCHES = 1_000
 """Queries in one batch."""
 
-AVERAGE = "average_vector"
+MAX_EXAMPLES = 1_000
+"""Positive examples of one query, and negative ones."""
+
+AVERAGE: Literal["average_vector"] = "average_vector"
+
+ExampleWire = list[float] | int | str | Document
 
 
 class RecommendInput(Wire):
-    """Examples by id; `average_vector` is the strategy we have."""
+    """Examples by id or as vectors. `average_vector`, the default, wants at least one positive one."""
 
-    positive: list[int | str] | None = None
-    negative: list[int | str] | None = None
-    strategy: str | None = None
+    positive: list[ExampleWire] | None = None
+    negative: list[ExampleWire] | None = None
+    strategy: Literal["average_vector", "best_score", "sum_scores"] | None = None
+
+
+class LookupWire(Wire):
+    """The collection, and its vector, that the ids of examples are looked up in."""
+
+    collection: str
+    vector: str | None = None
+    shard_key: Unsupported = None
+
+    unsupported: ClassVar[Harmless] = {"shard_key": ()}
 
 
 class QueryInput(Wire):
@@ -60,14 +77,28 @@ class QueryInput(Wire):
     fusion: Unsupported = None
     rrf: Unsupported = None
     formula: Unsupported = None
+    defaults: Unsupported = None
     sample: Unsupported = None
     relevance_feedback: Unsupported = None
     indices: Unsupported = None
     values: Unsupported = None
 
     unsupported: ClassVar[Harmless] = dict.fromkeys(
-        ("mmr", "discover", "context", "order_by", "fusion", "rrf", "formula", "sample", "relevance_feedback"), ()
-    ) | {"options": ({},), "indices": (), "values": ()}
+        (
+            "mmr",
+            "discover",
+            "context",
+            "order_by",
+            "fusion",
+            "rrf",
+            "formula",
+            "sample",
+            "relevance_feedback",
+            "indices",
+            "values",
+        ),
+        (),
+    ) | {"options": ({},), "defaults": ({},)}
     hints: ClassVar[Hints] = {"mmr": "POST /collections/{collection}/recommend has `diversity`"}
 
 
@@ -105,11 +136,11 @@ class QueryWire(Wire):
     with_vector: WithVector = None
     params: SearchParams | None = None
     prefetch: Unsupported = None
-    lookup_from: Unsupported = None
+    lookup_from: LookupWire | None = None
     shard_key: Unsupported = None
     vss: VssQuery | None = None
 
-    unsupported: ClassVar[Harmless] = {"prefetch": ([],), "lookup_from": (), "shard_key": ()}
+    unsupported: ClassVar[Harmless] = {"prefetch": ([],), "shard_key": ()}
 
 
 class QueryBatchWire(Wire):
@@ -135,14 +166,6 @@ class HitsReply(msgspec.Struct, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Examples:
-    """Points to be like and unlike."""
-
-    positive: tuple[PointId, ...]
-    negative: tuple[PointId, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Text:
     """A text for the vector's model."""
 
@@ -151,9 +174,32 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class ById:
-    """A stored point whose vector is the query."""
+    """A stored point whose vector is the query, or an example of one; `field` says where it was asked for."""
 
     id: PointId
+    field: str
+
+
+Example = ById | Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Points or vectors `(1, dim)` to be like and unlike. Without a strategy they become one vector, their average."""
+
+    positive: tuple[Example, ...]
+    negative: tuple[Example, ...]
+    strategy: Strategy | None
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Where ids are looked up instead of the collection that is searched."""
+
+    collection: str
+    vector: str
+    field: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +217,7 @@ class Query:
     recall: float | None
     explain: bool
     fingerprint: str | None
+    lookup: Lookup | None
     selection: Selection
 
 
@@ -209,6 +256,7 @@ def read_query(wire: QueryWire, schema: Schema, prefix: str = "") -> Query:
         recall=ours.recall,
         explain=ours.explain,
         fingerprint=ours.fingerprint,
+        lookup=_lookup(wire.lookup_from, under(prefix, "lookup_from")),
         selection=read_selection(wire.with_payload, wire.with_vector, schema, payload=False),
     )
 
@@ -226,12 +274,42 @@ def _input(wire: QueryInput, schema: Schema, using: str, where: str) -> Vectors 
         return _nearest(wire.nearest, schema, using, under(where, "nearest"))
     assert wire.recommend is not None
     where = under(where, "recommend")
-    if wire.recommend.strategy not in (None, AVERAGE):
-        raise unsupported(under(where, "strategy"), hint=f"send {AVERAGE}")
-    positive = read_ids(wire.recommend.positive or (), under(where, "positive"))
-    if not positive:
-        raise invalid("got no positive example, wanted at least one", field=under(where, "positive"))
-    return Examples(positive, read_ids(wire.recommend.negative or (), under(where, "negative")))
+    said = wire.recommend.strategy
+    strategy = None if said in (None, AVERAGE) else Strategy(said)
+    positive = _examples(wire.recommend.positive or (), schema.vector(using), under(where, "positive"))
+    negative = _examples(wire.recommend.negative or (), schema.vector(using), under(where, "negative"))
+    if not positive and (strategy is None or not negative):
+        wanted = "at least one" if strategy is None else "a positive or a negative one"
+        raise invalid(f"got no positive example, wanted {wanted}", field=under(where, "positive"))
+    return Examples(positive, negative, strategy, where)
+
+
+def _examples(values: Sequence[ExampleWire], known: VectorSchema, where: str) -> tuple[Example, ...]:
+    if len(values) > MAX_EXAMPLES:
+        raise invalid(f"got {len(values)} examples, wanted at most {MAX_EXAMPLES}", field=where)
+    found: list[Example] = []
+    for place, value in enumerate(values):
+        at = f"{where}[{place}]"
+        match value:
+            case list():
+                found.append(_vector(value, known, at))
+            case Document():
+                raise unsupported(at, hint="send an id or a vector, or POST /collections/{collection}/recommend")
+            case _:
+                found.append(ById(read_id(value, at), at))
+    return tuple(found)
+
+
+def _lookup(wire: LookupWire | None, where: str) -> Lookup | None:
+    if wire is None:
+        return None
+    refuse_unsupported(wire, where)
+    return Lookup(wire.collection, wire.vector or DEFAULT_VECTOR, where)
+
+
+def _vector(value: list[float], known: VectorSchema, where: str) -> Vectors:
+    """`(1, dim)` a vector that was sent."""
+    return as_vectors(value, known.dim, known.metric, field=where)
 
 
 def _nearest(
@@ -240,11 +318,11 @@ def _nearest(
     known = schema.vector(using)
     match value:
         case list():
-            return as_vectors(value, known.dim, known.metric, field=where)
+            return _vector(value, known, where)
         case Document():
             return Text(read_document(value, known, where))
         case _:
-            return ById(read_id(value, where))
+            return ById(read_id(value, where), where)
 
 
 _NO_PARAMS = SearchParams()

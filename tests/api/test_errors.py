@@ -16,8 +16,8 @@ from api.middleware.errors import Errors
 from api.middleware.limits import Limits
 from api.middleware.request_id import RequestId
 from api.wire.base import decode
-from api.wire.points import UpsertWire, read_upsert
 from api.wire.query import QueryWire, read_query
+from api.wire.writes import UpsertWire, read_upsert
 from vss.errors import Code, VssError
 from vss.schema import Schema, VectorSchema
 
@@ -68,10 +68,9 @@ UPSERTS = [
     (points() + "]", "body", "not JSON"),
     ("", "body", "not JSON"),
     ("[]", "body", "got array, wanted object"),
-    ("{}", "points", "got nothing"),
+    ("{}", "points", "exactly one of points, batch"),
     (json.dumps({"points": [GOOD], "shard_key": "a"}), "shard_key", "not supported"),
     (json.dumps({"points": [GOOD], "update_mode": "insert_only"}), "update_mode", "not supported"),
-    (json.dumps({"batch": {"ids": [1], "vectors": [[1, 0]]}}), "batch", "not supported"),
     (json.dumps({"points": [GOOD], "vss": {"fingerprint": "f"}}), "vss.fingerprint", "got fingerprint 'f'"),
 ]
 
@@ -89,16 +88,21 @@ QUERIES: list[tuple[str, Any, str, str]] = [
     (Q, {"query": {"recommend": {"positive": []}}}, "query.recommend.positive", "at least one"),
     (
         Q,
-        {"query": {"recommend": {"positive": [0], "strategy": "best_score"}}},
+        {"query": {"recommend": {"positive": [0], "strategy": "best"}}},
         "query.recommend.strategy",
-        "average_vector",
+        "'best'",
     ),
     (Q, {"query": [1, 0], "using": "x"}, "using", "got vector name 'x'"),
     (Q, {"query": [1, 0], "limit": 0}, "limit", "got 0, wanted 1 to 10000"),
     (Q, {"query": [1, 0], "limit": 10_001}, "limit", "got 10001"),
     (Q, {"query": [1, 0], "offset": -1}, "offset", "got -1"),
     (Q, {"query": [1, 0], "prefetch": [{"limit": 3}]}, "prefetch", "not supported"),
-    (Q, {"query": [1, 0], "lookup_from": {"collection": "x"}}, "lookup_from", "not supported"),
+    (Q, {"query": 0, "lookup_from": {"collection": "x"}}, "lookup_from.collection", "does not exist"),
+    (Q, {"query": 0, "lookup_from": {"collection": "t"}}, "lookup_from", "256 numbers under Cosine, wanted 2"),
+    (Q, {"query": {"recommend": {"positive": [[1.0]]}}}, "query.recommend.positive[0]", "1 numbers"),
+    (Q, {"query": {"recommend": {"positive": [0, 7]}}}, "query.recommend.positive[1]", "does not exist"),
+    (Q, {"query": {"recommend": {"negative": [0]}}}, "query.recommend.positive", "at least one"),
+    (Q, {"query": {"recommend": {"positive": [{"text": "x"}]}}}, "query.recommend.positive[0]", "not supported"),
     (Q, {"query": [1, 0], "params": {"indexed_only": True}}, "params.indexed_only", "not supported"),
     (Q, {"query": [1, 0], "params": {"quantization": {"rescore": True}}}, "params.quantization", "not supported"),
     (Q, {"query": [1, 0], "params": {"hnsw_ef": 0}}, "params.hnsw_ef", "got 0"),
@@ -110,12 +114,21 @@ QUERIES: list[tuple[str, Any, str, str]] = [
     (Q + "/batch", {"searches": [{"query": [1, 0]}, {"query": [1]}]}, "searches[1].query", "1 numbers"),
     (Q + "/batch", {"searches": [{"query": [1, 0], "limit": 0}]}, "searches[0].limit", "got 0"),
     ("/collections/t/points/query", {"query": {"text": "x", "model": "other"}}, "query.model", "got model 'other'"),
-    (C + "/points/scroll", {"order_by": "a"}, "order_by", "not supported"),
+    (C + "/points/scroll", {"order_by": "a..b"}, "order_by", "wanted one like"),
+    (C + "/points/scroll", {"order_by": {"key": "a", "direction": "up"}}, "order_by.direction", "'up'"),
+    (
+        C + "/points/scroll",
+        {"order_by": {"key": "a", "start_from": "x"}},
+        "order_by.start_from",
+        "wanted a number or a moment",
+    ),
+    (C + "/points/scroll", {"order_by": "a", "offset": 1}, "offset", "beside order_by"),
+    (C + "/points/scroll", {"limit": 10_001}, "limit", "got 10001"),
     (C + "/points/scroll", {"offset": ""}, "offset", "empty id"),
     (C + "/points/count", {"shard_key": "a"}, "shard_key", "not supported"),
-    (C + "/points/delete", {"filter": {"must": []}}, "filter", "not supported"),
+    (C + "/points/delete", {"points": [0], "filter": {"must": []}}, "points", "got points and filter"),
     (C + "/points/delete", {"points": [1, ""]}, "points[1]", "empty id"),
-    (C + "/points/delete", {}, "points", "exactly one of points"),
+    (C + "/points/delete", {}, "points", "exactly one of points, filter"),
     (C + "/points", {"ids": [1, True]}, "ids[1]", "got bool"),
     (C + "/recommend", {"positive": [0], "candidates": 0}, "candidates", "got 0"),
     (C + "/recommend", {"positive": [0], "diversity": 2}, "diversity", "got 2"),
@@ -160,7 +173,7 @@ CREATES = [
     ({"vectors": {"distance": "Dot"}}, "vectors.size", "got nothing"),
     ({"vectors": {"size": 3}}, "vectors.distance", "wanted one of Cosine"),
     ({"vectors": {"size": 3, "distance": "Hamming"}}, "vectors.distance", "got 'Hamming', wanted one of"),
-    ({"vectors": {"a": {"size": 3, "distance": "Dot", "on_disk": 3}}}, "vectors.a.on_disk", "not supported"),
+    ({"vectors": {"a": {"size": 3, "distance": "Dot", "on_disk": 3}}}, "vectors.a.on_disk", "got int, wanted bool"),
     ({"vectors": {"size": 3, "distance": "Dot", "datatype": "float16"}}, "vectors.datatype", "not supported"),
     (
         {"vectors": {"size": 3, "distance": "Dot", "multivector_config": {}}},
@@ -168,11 +181,14 @@ CREATES = [
         "not supported",
     ),
     ({"vectors": {"size": 3, "distance": "Dot"}, "sparse_vectors": {"s": {}}}, "sparse_vectors", "not supported"),
-    ({"vectors": {"size": 3, "distance": "Dot"}, "hnsw_config": {"m": 8}}, "hnsw_config", "not supported"),
+    ({"vectors": {"size": 3, "distance": "Dot"}, "hnsw_config": {"m": -1}}, "hnsw_config.m", "got -1"),
+    ({"vectors": {"size": 3, "distance": "Dot"}, "hnsw_config": {"payload_m": 4}}, "hnsw_config.payload_m", "not supp"),
+    ({"vectors": {"size": 3, "distance": "Dot", "hnsw_config": {"m": 4}}}, "vectors.hnsw_config", "share"),
+    ({"vectors": {"x" * 300: {"size": 3, "distance": "Dot"}}}, "vectors", "wanted 1 to 255"),
     ({"vectors": {"size": 3, "distance": "Dot"}, "shard_number": 2}, "shard_number", "not supported"),
     (
-        {"vectors": {"size": 3, "distance": "Dot"}, "quantization_config": {"scalar": {"type": "int8"}}},
-        "quantization_config",
+        {"vectors": {"size": 3, "distance": "Dot"}, "quantization_config": {"binary": {}}},
+        "quantization_config.binary",
         "not supported",
     ),
     ({"vectors": {"size": 3, "distance": "Dot"}, "vss": {"model": "hashing"}}, "vectors.size", "makes 256"),
@@ -229,7 +245,9 @@ def test_bad_names(http: httpx.Client, name: str) -> None:
         ("POST", "/collections/none/points/query", 404, "not_found"),
         ("GET", C + "/points/99", 404, "not_found"),
         ("GET", "/nothing", 404, "not_found"),
-        ("PATCH", C, 405, "method_not_allowed"),
+        ("PATCH", "/collections", 405, "method_not_allowed"),
+        ("POST", C + "/points/search", 400, "unsupported"),
+        ("GET", "/cluster", 400, "unsupported"),
         ("PUT", C, 409, "already_exists"),
     ],
 )

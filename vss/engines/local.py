@@ -12,7 +12,7 @@ from vss.changes import Change, Delete, Upsert
 from vss.errors import Code, VssError
 from vss.points import Point
 from vss.protocols import Indexers
-from vss.schema import Schema, VectorSchema
+from vss.schema import IndexSettings, Schema, VectorSchema
 from vss.storage.catalog import AliasAction, Catalog, Entry
 from vss.storage.collection import Collection, remove_collection
 from vss.storage.commit import CommitThread
@@ -115,6 +115,10 @@ class LocalEngine:
         schema = self.entry(name).schema
         left = {one: kind for one, kind in schema.payload_indexes.items() if one != path}
         self._change_schema(name, replace(schema, payload_indexes=left))
+
+    def change_index(self, name: str, index: IndexSettings) -> None:
+        """Choose the index that the next build makes; what is built stays as it is."""
+        self._change_schema(name, replace(self.entry(name).schema, index=index))
 
     def _change_schema(self, name: str, schema: Schema) -> None:
         self._writing()
