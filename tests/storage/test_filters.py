@@ -6,6 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,25 +14,28 @@ from hypothesis import strategies as st
 
 from indexers.registry import INDEXERS
 from tests.storage.filter_strategies import CONDITIONS, PAYLOADS
-from vss.filters import Condition, Filter, Match, Range, matches
+from vss.filters import Condition, Filter, IsEmpty, IsNull, Match, Range, Text, ValuesCount, matches
 from vss.points import id_key
 from vss.schema import IndexSettings, Schema, VectorSchema
 from vss.storage.artifacts import ArtifactStore
 from vss.storage.build import Block, SegmentBuilder
+from vss.storage.manifest import SegmentRecord
 from vss.storage.segment import Segment
 
 
 def segment_of(payloads: list[dict[str, object]], folder: Path) -> Segment:
-    """A flat segment whose ids are 0, 1, 2, ..."""
+    """A flat segment whose ids are 0, 1, 2, ...; the even ones have a vector by the name "other" too."""
     count = len(payloads)
-    with SegmentBuilder(Schema(vectors={"": VectorSchema(dim=2)}), folder / "staging") as builder:
+    even = np.arange(0, count, 2)
+    schema = Schema(vectors={"": VectorSchema(dim=2), "other": VectorSchema(dim=2)})
+    with SegmentBuilder(schema, folder / "staging") as builder:
         vectors = np.tile(np.asarray([[1.0, 0.0]], np.float32), (count, 1))
         builder.add(
             Block(
                 keys=[id_key(row) for row in range(count)],
                 payloads=[json.dumps(payload).encode() for payload in payloads],
                 versions=np.arange(count),
-                vectors={"": (np.arange(count), vectors)},
+                vectors={"": (np.arange(count), vectors), "other": (even, vectors[even])},
             )
         )
         artifacts = ArtifactStore(folder / "artifacts")
@@ -39,17 +43,33 @@ def segment_of(payloads: list[dict[str, object]], folder: Path) -> Segment:
     return Segment(record, artifacts, INDEXERS)
 
 
-@settings(max_examples=150, deadline=None)
+def names_of(row: int) -> list[str]:
+    """The vectors that a point of `segment_of` has."""
+    return ["", "other"] if row % 2 == 0 else [""]
+
+
+def first_form(segment: Segment, folder: Path) -> Segment:
+    """The same segment as the first form of columns had it: its record does not know the later ones."""
+    stored = msgspec.to_builtins(segment.record)
+    del stored["columns_form"], stored["shapes_complete"]
+    old = {"keyword", "bool", "integer", "float"}
+    stored["columns"] = [one for one in stored["columns"] if one["type"] in old and '"' not in one["path"]]
+    return Segment(msgspec.convert(stored, SegmentRecord), ArtifactStore(folder / "artifacts"), INDEXERS)
+
+
+@settings(max_examples=300, deadline=None)
 @given(st.lists(PAYLOADS, min_size=1, max_size=7), st.lists(CONDITIONS, min_size=1, max_size=6))
 def test_masks_equal_the_meaning(payloads: list[dict[str, object]], conditions: list[Condition]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         segment = segment_of(payloads, Path(folder))
+        first = first_form(segment, Path(folder))
         for condition in conditions:
-            wanted = [matches(condition, row, payload) for row, payload in enumerate(payloads)]
+            wanted = [matches(condition, row, payload, names_of(row)) for row, payload in enumerate(payloads)]
             assert segment.mask(condition).tolist() == wanted
+            assert first.mask(condition).tolist() == wanted
 
 
-PEOPLE = [
+PEOPLE: list[dict[str, object]] = [
     {"city": "Oslo", "age": 30, "tags": ["a", "b"], "home": {"floor": 2}, "ok": True},
     {"city": "Rome", "age": 30.5, "tags": [], "cars": [{"year": 1999}, {"year": 2020}], "ok": 1},
     {"city": None, "age": "30", "tags": "a"},
@@ -83,8 +103,27 @@ def test_the_meaning_by_example(condition: Condition, rows: list[int], tmp_path:
 
 
 def test_more_paths_than_columns_are_still_answered(tmp_path: Path) -> None:
-    wide = [{f"field{number}": number for number in range(100)}, {"field99": 99, "late": "x"}]
+    wide: list[dict[str, object]] = [
+        {f"field{number}": number for number in range(300)},
+        {"field299": 99, "late": "x"},
+    ]
     segment = segment_of(wide, tmp_path)
     assert not segment.record.columns_complete
-    assert segment.mask(Match("field99", (99,))).tolist() == [True, True]
+    assert not segment.record.shapes_complete
+    assert segment.mask(Match("field299", (99,))).tolist() == [False, True]
     assert segment.mask(Match("late", ("x",))).tolist() == [False, True]
+    assert segment.mask(IsEmpty("late")).tolist() == [True, False]
+
+
+def test_columns_answer_first_and_payloads_are_read_for_the_rest(tmp_path: Path) -> None:
+    payloads: list[dict[str, object]] = [
+        {"kind": "even" if row % 2 == 0 else "odd", "text": f"row {row} " + "long " * 80} for row in range(20)
+    ]
+    segment = segment_of(payloads, tmp_path)
+    kind, text = Match("kind", ("even",)), Text("text", "ROW 4")
+    assert not segment.reads_payloads(kind)
+    assert not any(map(segment.reads_payloads, (IsEmpty("text"), IsNull("text"), ValuesCount("kind", gt=1))))
+    assert segment.reads_payloads(text)
+    assert segment.reads_payloads(Filter(should=(kind, text)))
+    mask = segment.mask(Filter(must=(text, kind)))
+    assert np.flatnonzero(mask).tolist() == [4]

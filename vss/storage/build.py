@@ -24,7 +24,8 @@ from vss.protocols import Indexers
 from vss.recall import calibrate
 from vss.schema import IndexSettings, Schema
 from vss.storage.artifacts import Artifact, ArtifactStore
-from vss.storage.columns import ColumnsBuilder
+from vss.storage.columnize import ColumnsBuilder
+from vss.storage.columns import FORM
 from vss.storage.ids import write_ids
 from vss.storage.manifest import CalibrationPoint, ColumnRecord, SegmentRecord, VectorsRecord
 from vss.storage.npy import NpyWriter, map_npy, save_npy
@@ -141,6 +142,8 @@ class SegmentBuilder:
             ),
             scanned=tuple(sorted(self._columns.scanned)),
             columns_complete=self._columns.complete,
+            columns_form=FORM,
+            shapes_complete=self._columns.shapes_complete,
             tombstones=store_rows(artifacts, self._folder, replaced),
             deleted=len(replaced),
         )

@@ -1,219 +1,253 @@
 """Payload columns of a segment: a filter becomes a mask without parsing payloads.
 
-A column holds one path with one type:
+A column holds one path (as `vss.paths.written` spells it) with one type:
 
     keyword, bool   "values" sorted and distinct (keyword: UTF-8 "bytes" with "offsets"), and the rising "rows" of
                     value i at "starts"[i] to "starts"[i+1] (postings)
     integer, float  "values" sorted, and "rows", the row of each (a sorted permutation)
+    datetime        the same for texts that say a moment, in microseconds; they are keywords too
+    shape           "ones", a bit for each row (little end first) where the path leads to one value; "values" and
+                    "rows", the other counts as a sorted permutation; the rising rows of "nulls" (null, or in an
+                    array) and of "others" (objects and inner arrays); what would be empty is left out
 
 An array contributes each of its elements. A path whose values do not fit a column (long strings, huge integers, too
-many distinct values) is `scanned`: answered by reading payloads, as everything is past `MAX_PATHS` paths.
+many distinct values) is `scanned`: answered by reading payloads, as everything is past the builder's `MAX_PATHS`, and
+what a path with places (`a[0]`) or with `[]` at its end says.
+
+Form 1 had neither datetime nor shape, nor paths with quotes: there those questions are answered by reading payloads.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vss.filters import Match, Range
+from vss.filters import (
+    Condition,
+    DatetimeRange,
+    Except,
+    IsEmpty,
+    IsNull,
+    Match,
+    MatchValue,
+    Range,
+    Text,
+    ValuesCount,
+    in_range,
+    text_test,
+)
+from vss.paths import EACH, Path, parse_path, written
 from vss.storage.ids import Blobs
 from vss.types import Mask
 
-MAX_PATHS = 64
-MAX_KEYWORD_BYTES = 256
-MAX_DISTINCT_BYTES = 64 << 20
-"""Bytes of distinct keywords that one column may hold while it is built."""
+FORM = 2
+"""What segments that are made now have."""
 
 Arrays = dict[str, NDArray[Any]]
 Column = tuple[str, str]
-"""(path, type), type one of "keyword", "bool", "integer", "float"."""
+"""(path, type), type one of "keyword", "bool", "integer", "float", "datetime", "shape"."""
 
-
-@dataclass(slots=True)
-class _Pairs:
-    """(value, row) pairs as they come. Keywords and bools are codes into `distinct`."""
-
-    values: array[Any]
-    rows: array[int] = field(default_factory=lambda: array("q"))
-    distinct: dict[Any, int] = field(default_factory=dict)
-    distinct_bytes: int = 0
-
-
-class ColumnsBuilder:
-    """Collects the columns of payloads that are added row by row."""
-
-    def __init__(self) -> None:
-        self._columns: dict[Column, _Pairs] = {}
-        self._paths: set[str] = set()
-        self.scanned: set[str] = set()
-        self.complete = True
-
-    def add(self, row: int, payload: dict[str, Any]) -> None:
-        """Take one parsed payload."""
-        for path, value in _scalars(payload, ""):
-            if path in self.scanned:
-                continue
-            if path not in self._paths:
-                if len(self._paths) == MAX_PATHS:
-                    self.complete = False
-                    continue
-                self._paths.add(path)
-            if not self._put(path, value, row):
-                self.scanned.add(path)
-                self._columns = {column: pairs for column, pairs in self._columns.items() if column[0] != path}
-
-    def _put(self, path: str, value: bool | int | float | str, row: int) -> bool:
-        match value:
-            case bool():
-                self._code(path, "bool", value, 1, row)
-            case int():
-                if not -(1 << 63) <= value < 1 << 63:
-                    return False
-                self._pairs(path, "integer", "q", value, row)
-            case float():
-                self._pairs(path, "float", "d", value, row)
-            case str():
-                if len(value) > MAX_KEYWORD_BYTES:
-                    return False
-                pairs = self._code(path, "keyword", value, len(value), row)
-                return pairs.distinct_bytes <= MAX_DISTINCT_BYTES
-        return True
-
-    def _pairs(self, path: str, type_: str, code: str, value: float, row: int) -> _Pairs:
-        pairs = self._columns.get((path, type_))
-        if pairs is None:
-            pairs = self._columns[path, type_] = _Pairs(array(code))
-        pairs.values.append(value)
-        pairs.rows.append(row)
-        return pairs
-
-    def _code(self, path: str, type_: str, value: bool | str, size: int, row: int) -> _Pairs:
-        known = self._columns.get((path, type_))
-        code = known.distinct.get(value) if known else None
-        new = code is None
-        pairs = self._pairs(path, type_, "q", len(known.distinct) if known and new else code or 0, row)
-        if new:
-            pairs.distinct[value] = pairs.values[-1]
-            pairs.distinct_bytes += size
-        return pairs
-
-    def finish(self) -> Iterator[tuple[Column, Arrays]]:
-        """The arrays of each column."""
-        for (path, type_), pairs in sorted(self._columns.items()):
-            values, rows = np.asarray(pairs.values), np.asarray(pairs.rows, np.int64)
-            if type_ in ("keyword", "bool"):
-                yield (path, type_), _postings(type_, pairs.distinct, values, rows)
-            else:
-                order = np.argsort(values, kind="stable")
-                yield (path, type_), {"values": values[order], "rows": rows[order]}
-
-
-def _postings(type_: str, distinct: dict[Any, int], codes: NDArray[Any], rows: NDArray[Any]) -> Arrays:
-    names = sorted(distinct, key=lambda name: name.encode() if isinstance(name, str) else name)
-    rank = np.empty(len(names), np.int64)
-    rank[[distinct[name] for name in names]] = np.arange(len(names))
-    codes = rank[codes]
-    order = np.argsort(codes, kind="stable")
-    arrays: Arrays = {"starts": np.searchsorted(codes[order], np.arange(len(names) + 1)), "rows": rows[order]}
-    if type_ == "bool":
-        return arrays | {"values": np.asarray(names, np.bool_)}
-    texts = [name.encode() for name in names]
-    offsets = np.zeros(len(texts) + 1, np.int64)
-    np.cumsum([len(text) for text in texts], out=offsets[1:])
-    return arrays | {"offsets": offsets, "bytes": np.frombuffer(b"".join(texts), np.uint8)}
-
-
-def _scalars(value: dict[str, Any], prefix: str) -> Iterator[tuple[str, bool | int | float | str]]:
-    """Every (path, scalar) that `filters.values_at` can reach."""
-    for name, below in value.items():
-        # A name with a dot or brackets cannot be written in a path, so no filter can reach it.
-        if "." in name or name.endswith("[]"):
-            continue
-        path = prefix + name
-        if isinstance(below, dict):
-            yield from _scalars(below, path + ".")
-        elif isinstance(below, list):
-            for one in below:
-                if isinstance(one, dict):
-                    yield from _scalars(one, path + "[].")
-                elif one is not None and not isinstance(one, list):
-                    yield path, one
-        elif below is not None:
-            yield path, below
+_SCALARS = ("keyword", "bool", "integer", "float")
 
 
 class Columns:
-    """A segment's columns, opened from mapped arrays."""
+    """A segment's columns, opened from mapped arrays.
 
-    def __init__(self, rows: int, columns: dict[Column, Arrays], scanned: frozenset[str], complete: bool) -> None:
+    scanned:         paths that have no columns; their shapes stand all the same
+    complete:        whether a path without columns has no scalars
+    form:            which columns the segment was made with
+    shapes_complete: whether a path without a shape leads nowhere
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        columns: dict[Column, Arrays],
+        *,
+        scanned: frozenset[str],
+        complete: bool,
+        form: int,
+        shapes_complete: bool,
+    ) -> None:
         self._rows = rows
         self._columns = columns
         self._scanned = scanned
         self._complete = complete
-        self._paths = frozenset(path for path, _ in columns)
+        self._form = form
+        self._shapes_complete = shapes_complete and form >= 2
+        self._paths = frozenset(path for path, type_ in columns if type_ in _SCALARS)
         self._keywords = {
             column: Blobs(arrays["offsets"], arrays["bytes"])
             for column, arrays in columns.items()
             if column[1] == "keyword"
         }
 
-    def mask(self, condition: Match | Range) -> Mask | None:
-        """`(rows,)` which rows pass, or None when the path has to be answered by reading payloads."""
-        path = condition.key
-        if path in self._scanned or path.endswith("[]") or (path not in self._paths and not self._complete):
+    def answers(self, condition: Condition) -> bool:
+        """Whether `mask` knows; otherwise the payloads have to be read."""
+        match condition:
+            case Match() | Range() | Text():
+                return self._scalars(_column_path(condition.key))
+            case DatetimeRange(key):
+                return self._form >= 2 and self._scalars(_column_path(key))
+            case IsEmpty() | IsNull() | ValuesCount():
+                return self._shape_known(_column_path(condition.key))
+            case Except(key):
+                return self._scalars(_column_path(key)) and self._shape_known(_column_path(key))
+        return False
+
+    def ordered(self, key: str) -> dict[str, tuple[NDArray[Any], NDArray[Any]]] | None:
+        """Type (integer, float, datetime) -> rising values and the row of each; None when payloads must be read."""
+        path = _column_path(key)
+        if path is None or self._form < 2 or not self._scalars(path):
             return None
+        found = {type_: self._columns.get((path, type_)) for type_ in ("integer", "float", "datetime")}
+        return {type_: (arrays["values"], arrays["rows"]) for type_, arrays in found.items() if arrays is not None}
+
+    def _scalars(self, path: str | None) -> bool:
+        if path is None or path in self._scanned or ('"' in path and self._form < 2):
+            return False
+        return self._complete or path in self._paths
+
+    def _shape_known(self, path: str | None) -> bool:
+        return path is not None and (self._shapes_complete or (path, "shape") in self._columns)
+
+    def mask(self, condition: Condition) -> Mask:
+        """`(rows,)` which rows pass, of a condition that `answers`."""
+        match condition:
+            case Match(key, values):
+                return self._of(*self._match(_known(key), values))
+            case Except(key, values):
+                return self._of(*self._except(_known(key), values))
+            case Text(key):
+                return self._of(*self._text(_known(key), condition))
+            case Range(key):
+                path = _known(key)
+                return self._of(*(self._range(path, type_, condition) for type_ in ("integer", "float")))
+            case DatetimeRange(key):
+                return self._of(self._range(_known(key), "datetime", condition))
+            case ValuesCount(key):
+                return self._counted(_known(key), condition)
+            case IsEmpty(key):
+                return ~self._counted(_known(key), ValuesCount(key, gte=1))
+            case IsNull(key):
+                return self._of(self._shape(_known(key)).get("nulls"))
+        raise ValueError(f"no column answers {condition}")
+
+    def _of(self, *rows: NDArray[Any] | None) -> Mask:
         mask = np.zeros(self._rows, np.bool_)
-        for rows in self._match(condition) if isinstance(condition, Match) else self._range(condition):
-            mask[rows] = True
+        for some in rows:
+            if some is not None:
+                mask[some] = True
         return mask
 
-    def _match(self, condition: Match) -> Iterator[NDArray[Any]]:
-        for value in condition.values:
-            type_ = "bool" if isinstance(value, bool) else "integer" if isinstance(value, int) else "keyword"
-            arrays = self._columns.get((condition.key, type_))
-            if arrays is None:
-                continue
-            if type_ == "integer":
-                if -(1 << 63) <= value < 1 << 63:  # type: ignore[operator]
-                    low, high = (np.searchsorted(arrays["values"], value, side) for side in ("left", "right"))
-                    yield arrays["rows"][low:high]
-            else:
-                at = self._find(condition.key, type_, value)
-                if at >= 0:
-                    yield arrays["rows"][arrays["starts"][at] : arrays["starts"][at + 1]]
+    def _match(self, path: str, values: tuple[MatchValue, ...]) -> Iterator[NDArray[Any]]:
+        for value in values:
+            found = self._find(path, value)
+            if found is not None:
+                yield self._columns[path, found[0]]["rows"][found[1] : found[2]]
 
-    def _find(self, path: str, type_: str, value: object) -> int:
+    def _except(self, path: str, values: tuple[MatchValue, ...]) -> Iterator[NDArray[Any] | None]:
+        left_out: dict[str, list[tuple[int, int]]] = {}
+        for type_, start, stop in filter(None, (self._find(path, value) for value in values)):
+            left_out.setdefault(type_, []).append((start, stop))
+        for type_ in _SCALARS:
+            arrays = self._columns.get((path, type_))
+            if arrays is not None:
+                at = 0
+                for start, stop in sorted(left_out.get(type_, [])):
+                    yield arrays["rows"][at:start]
+                    at = stop
+                yield arrays["rows"][at:]
+        yield self._shape(path).get("others")
+
+    def _find(self, path: str, value: MatchValue) -> tuple[str, int, int] | None:
+        """The type of a value, and where in that column's rows its own begin and end."""
+        type_ = "bool" if isinstance(value, bool) else "integer" if isinstance(value, int) else "keyword"
+        arrays = self._columns.get((path, type_))
+        if arrays is None:
+            return None
         if isinstance(value, str):
-            names = self._keywords[path, type_]
-            wanted, low, high = value.encode(), 0, len(names)
-            while low < high:
-                middle = (low + high) // 2
-                if names[middle] < wanted:
-                    low = middle + 1
-                else:
-                    high = middle
-            return low if low < len(names) and names[low] == wanted else -1
-        found = np.flatnonzero(self._columns[path, type_]["values"] == value)
-        return int(found[0]) if len(found) else -1
+            at = self._keyword(path, value.encode(errors="surrogatepass"))
+        elif type_ == "integer":
+            if not -(1 << 63) <= value < 1 << 63:
+                return None
+            start, stop = (int(np.searchsorted(arrays["values"], value, side)) for side in ("left", "right"))
+            return type_, start, stop
+        else:
+            found = np.flatnonzero(arrays["values"] == value)
+            at = int(found[0]) if len(found) else -1
+        return None if at < 0 else (type_, int(arrays["starts"][at]), int(arrays["starts"][at + 1]))
 
-    def _range(self, bounds: Range) -> Iterator[NDArray[Any]]:
-        for type_ in ("integer", "float"):
-            arrays = self._columns.get((bounds.key, type_))
-            if arrays is None:
-                continue
-            values, low, high = arrays["values"], 0, len(arrays["values"])
-            for bound, side in ((bounds.gt, "right"), (bounds.gte, "left")):
-                if bound is not None:
-                    low = max(low, _position(values, bound, side))
-            for bound, side in ((bounds.lt, "left"), (bounds.lte, "right")):
-                if bound is not None:
-                    high = min(high, _position(values, bound, side))
-            yield arrays["rows"][low:high]
+    def _keyword(self, path: str, wanted: bytes) -> int:
+        names = self._keywords[path, "keyword"]
+        low, high = 0, len(names)
+        while low < high:
+            middle = (low + high) // 2
+            if names[middle] < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        return low if low < len(names) and names[low] == wanted else -1
+
+    def _text(self, path: str, condition: Text) -> Iterator[NDArray[Any]]:
+        names = self._keywords.get((path, "keyword"))
+        if names is None:
+            return
+        arrays, test = self._columns[path, "keyword"], text_test(condition)
+        for at in range(len(names)):
+            if test(names[at].decode()):
+                yield arrays["rows"][arrays["starts"][at] : arrays["starts"][at + 1]]
+
+    def _range(self, path: str, type_: str, bounds: Range | DatetimeRange | ValuesCount) -> NDArray[Any] | None:
+        arrays = self._columns.get((path, type_))
+        if arrays is None or "values" not in arrays:
+            return None
+        values, low, high = arrays["values"], 0, len(arrays["values"])
+        for bound, side in ((bounds.gt, "right"), (bounds.gte, "left")):
+            if bound is not None:
+                low = max(low, _position(values, bound, side))
+        for bound, side in ((bounds.lt, "left"), (bounds.lte, "right")):
+            if bound is not None:
+                high = min(high, _position(values, bound, side))
+        rows: NDArray[Any] = arrays["rows"][low:high]
+        return rows
+
+    def _shape(self, path: str) -> Arrays:
+        return self._columns.get((path, "shape"), {})
+
+    def _counted(self, path: str, bounds: ValuesCount) -> Mask:
+        shape = self._shape(path)
+        mask = self._of(self._range(path, "shape", bounds))
+        single = np.zeros(self._rows, np.bool_)
+        if "ones" in shape:
+            bits = np.unpackbits(shape["ones"], bitorder="little")[: self._rows]
+            single[: len(bits)] = bits
+        if in_range(1, bounds):
+            mask |= single
+        if in_range(0, bounds):
+            # A row without any value counts none.
+            mask |= ~(single | self._of(shape.get("rows")))
+        return mask
+
+
+def _column_path(key: str) -> str | None:
+    """The column that may answer a key; None where only the payload can."""
+    path = parse_path(key)
+    return written(path) if _is_column_path(path) else None
+
+
+def _is_column_path(path: Path) -> bool:
+    each = [step == EACH for step in path]
+    places = any(isinstance(step, int) and step != EACH for step in path)
+    return not places and not each[-1] and not any(map(all, pairwise(each)))
+
+
+def _known(key: str) -> str:
+    return written(parse_path(key))
 
 
 def _position(values: NDArray[Any], bound: float, side: str) -> int:

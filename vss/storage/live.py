@@ -14,7 +14,7 @@ from functools import cached_property
 import msgspec
 import numpy as np
 
-from vss.filters import Condition, matches
+from vss.filters import Condition, predicate
 from vss.patches import patched, unpack_patch
 from vss.points import key_id
 from vss.schema import Schema
@@ -247,8 +247,9 @@ class LiveSnapshot:
 
     def mask(self, condition: Condition) -> Mask:
         """`(n,)` which rows pass, answered from their payloads; rows that do not count are False."""
-        mask = np.zeros(len(self), np.bool_)
+        mask, passes = np.zeros(len(self), np.bool_), predicate(condition)
         rows: Rows = np.flatnonzero(self.alive)
         for row in rows.tolist():
-            mask[row] = matches(condition, key_id(self._keys[row]), msgspec.json.decode(self._payloads[row]))
+            names = [name for name, (_, has) in self.vectors.items() if has[row]]
+            mask[row] = passes(key_id(self._keys[row]), msgspec.json.decode(self._payloads[row]), names)
         return mask

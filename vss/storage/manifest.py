@@ -60,7 +60,8 @@ class SegmentRecord(msgspec.Struct, frozen=True, kw_only=True):
     payloads:   "offsets" `(n+1,)` int64, "bytes" `(b,)` uint8: JSON objects, row by row
     versions:   `(n,)` int64, the sequence number of each row
     columns:    payload columns; `scanned` paths have none and are answered by reading payloads;
-                `columns_complete` is False when paths beyond these exist
+                `columns_complete` is False when paths beyond these exist, and so is `shapes_complete` for shapes;
+                `columns_form` says which columns there are at all (records of form 1 do not have it)
     tombstones: `(t,)` int64, rows that are deleted or replaced, rising; None for none
     """
 
@@ -73,6 +74,8 @@ class SegmentRecord(msgspec.Struct, frozen=True, kw_only=True):
     columns: tuple[ColumnRecord, ...] = ()
     scanned: tuple[str, ...] = ()
     columns_complete: bool = True
+    columns_form: int = 1
+    shapes_complete: bool = False
     tombstones: Artifact | None = None
     deleted: int = 0
 

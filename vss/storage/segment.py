@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from vss.errors import Code, VssError
-from vss.filters import Condition, Filter, HasId, Match, Range, matches
+from vss.filters import Condition, Filter, HasId, HasVector, predicate
 from vss.points import id_key, key_id
 from vss.protocols import Index, Indexers
 from vss.storage.artifacts import ArtifactStore
@@ -74,8 +76,10 @@ class Segment:
                 }
                 for column in record.columns
             },
-            frozenset(record.scanned),
-            record.columns_complete,
+            scanned=frozenset(record.scanned),
+            complete=record.columns_complete,
+            form=record.columns_form,
+            shapes_complete=record.shapes_complete,
         )
         self._tombstones = None if record.tombstones is None else map_npy(artifacts.path(record.tombstones))
         self._masks: OrderedDict[str, Mask] = OrderedDict()
@@ -138,37 +142,98 @@ class Segment:
                 self._mask_bytes -= self._masks.popitem(last=False)[1].nbytes
         return mask
 
+    def reads_payloads(self, condition: Condition) -> bool:
+        """Whether a mask has to parse payloads, because columns do not answer all of the condition."""
+        match condition:
+            case HasId() | HasVector():
+                return False
+            case Filter():
+                return any(map(self.reads_payloads, _members(condition)))
+        return not self._columns.answers(condition)
+
     def _evaluate(self, condition: Condition) -> Mask:
         match condition:
-            case Match() | Range():
-                mask = self._columns.mask(condition)
-                return self._scan(condition) if mask is None else mask
             case HasId(ids):
                 mask = np.zeros(len(self), np.bool_)
                 rows = (self._ids.find(id_key(one)) for one in ids)
                 mask[[row for row in rows if row >= 0]] = True
                 return mask
-            case Filter(must, should, must_not):
-                mask = np.ones(len(self), np.bool_)
-                for one in must:
-                    mask &= self.mask(one)
-                if should:
-                    mask &= np.logical_or.reduce([self.mask(one) for one in should])
-                for one in must_not:
-                    mask &= ~self.mask(one)
+            case HasVector(name):
+                one = self.vectors.get(name)
+                mask = np.full(len(self), one is not None and one.rows is None)
+                if one is not None and one.rows is not None:
+                    mask[one.rows] = True
                 return mask
+            case Filter():
+                return self._joined(condition)
+        if self._columns.answers(condition):
+            return self._columns.mask(condition)
+        return self._scan(condition, np.ones(len(self), np.bool_))
 
-    def _scan(self, condition: Condition) -> Mask:
-        return np.fromiter(
-            (
-                matches(condition, key_id(self.key(row)), msgspec.json.decode(self._payloads[row]))
-                for row in range(len(self))
-            ),
-            np.bool_,
-            len(self),
-        )
+    def _joined(self, where: Filter) -> Mask:
+        """What columns answer comes first, so that payloads are parsed only in the rows that are left, and once."""
+        mask = np.ones(len(self), np.bool_)
+        must, must_not, should, min_should = [], [], where.should, where.min_should
+        for one in where.must:
+            if isinstance(one, Filter) or not self.reads_payloads(one):
+                mask &= self.mask(one)
+            else:
+                must.append(one)
+        for one in where.must_not:
+            if isinstance(one, Filter) or not self.reads_payloads(one):
+                mask &= ~self.mask(one)
+            else:
+                must_not.append(one)
+        if should and not any(map(self.reads_payloads, should)):
+            mask &= self._at_least(1, should)
+            should = ()
+        if min_should is not None and not any(map(self.reads_payloads, min_should.conditions)):
+            mask &= self._at_least(min_should.count, min_should.conditions)
+            min_should = None
+        if must or must_not or should or min_should:
+            mask = self._scan(Filter(tuple(must), should, tuple(must_not), min_should), mask)
+        return mask
+
+    def _at_least(self, count: int, conditions: Sequence[Condition]) -> Mask:
+        passed = np.zeros(len(self), np.int32)
+        for one in conditions:
+            passed += self.mask(one)
+        return passed >= count
+
+    def _scan(self, condition: Condition, within: Mask) -> Mask:
+        """Which of the rows `within` pass, read from their payloads."""
+        passes = predicate(condition)
+        mask = np.zeros(len(self), np.bool_)
+        for row in np.flatnonzero(within).tolist():
+            payload = msgspec.json.decode(self._payloads[row])
+            mask[row] = passes(key_id(self.key(row)), payload, _VectorNames(self, row))
+        return mask
+
+    def ordered(self, key: str) -> dict[str, tuple[NDArray[Any], NDArray[Any]]] | None:
+        """The rows by a payload field (see `Columns.ordered`); tombstones too."""
+        return self._columns.ordered(key)
 
     def close(self) -> None:
         """Free the indexes."""
         for one in self.vectors.values():
             one.index.close()
+
+
+class _VectorNames:
+    """The names of the vectors that a row has, looked up when they are asked for."""
+
+    __slots__ = ("_row", "_segment")
+
+    def __init__(self, segment: Segment, row: int) -> None:
+        self._segment = segment
+        self._row = row
+
+    def __contains__(self, name: object) -> bool:
+        one = self._segment.vectors.get(name) if isinstance(name, str) else None
+        return one is not None and one.position(self._row) >= 0
+
+
+def _members(where: Filter) -> Iterator[Condition]:
+    yield from (*where.must, *where.should, *where.must_not)
+    if where.min_should is not None:
+        yield from where.min_should.conditions

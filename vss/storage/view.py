@@ -10,7 +10,7 @@ from functools import cached_property
 import msgspec
 import numpy as np
 
-from vss.filters import Condition, matches
+from vss.filters import Condition, predicate
 from vss.points import Point, id_key, key_id
 from vss.schema import Schema
 from vss.storage.live import LiveSnapshot, Overlay, Patches
@@ -37,9 +37,9 @@ class Part:
             return self.alive
         mask = self.body.mask(where)
         if self.patches:
-            mask = mask.copy()
+            mask, passes = mask.copy(), predicate(where)
             for row, (payload, _) in self.patches.items():
-                mask[row] = matches(where, key_id(self.body.key(row)), msgspec.json.decode(payload))
+                mask[row] = passes(key_id(self.body.key(row)), msgspec.json.decode(payload), self.vectors(row))
         return mask if self.alive is None else mask & self.alive
 
     def find(self, key: bytes) -> int:

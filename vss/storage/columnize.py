@@ -1,0 +1,200 @@
+"""Makes the payload columns of a segment, row by row; `vss.storage.columns` says what they hold and reads them."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vss.filters import holds_null, value_count
+from vss.instants import parse_instant
+from vss.paths import written_name
+from vss.storage.columns import Arrays, Column
+
+MAX_PATHS = 64
+MAX_SHAPES = 256
+"""Paths, objects on the way included, whose shape is kept."""
+
+MAX_KEYWORD_BYTES = 256
+MAX_DISTINCT_BYTES = 64 << 20
+"""Bytes of distinct keywords that one column may hold while it is built."""
+
+
+@dataclass(slots=True)
+class _Pairs:
+    """(value, row) pairs as they come. Keywords and bools are codes into `distinct`."""
+
+    values: array[Any]
+    rows: array[int] = field(default_factory=lambda: array("q"))
+    distinct: dict[Any, int] = field(default_factory=dict)
+    distinct_bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Shape:
+    """What a path leads to in each row, apart from the scalars themselves."""
+
+    ones: bytearray = field(default_factory=bytearray)
+    counts: array[int] = field(default_factory=lambda: array("q"))
+    rows: array[int] = field(default_factory=lambda: array("q"))
+    nulls: array[int] = field(default_factory=lambda: array("q"))
+    others: array[int] = field(default_factory=lambda: array("q"))
+
+    def put(self, value: object, row: int) -> None:
+        count = value_count(value)
+        if count == 1:
+            at = row >> 3
+            if at >= len(self.ones):
+                self.ones.extend(bytes(at + 1 - len(self.ones)))
+            self.ones[at] |= 1 << (row & 7)
+        else:
+            self.counts.append(count)
+            self.rows.append(row)
+        if value is None or isinstance(value, dict | list):
+            if holds_null(value):
+                self.nulls.append(row)
+            if isinstance(value, dict) or (
+                isinstance(value, list) and any(isinstance(one, dict | list) for one in value)
+            ):
+                self.others.append(row)
+
+    def arrays(self) -> Arrays:
+        counts, rows = np.asarray(self.counts, np.int64), np.asarray(self.rows, np.int64)
+        order = np.argsort(counts, kind="stable")
+        whole: Arrays = {
+            "ones": np.frombuffer(bytes(self.ones), np.uint8),
+            "values": counts[order],
+            "rows": rows[order],
+            "nulls": np.asarray(self.nulls, np.int64),
+            "others": np.asarray(self.others, np.int64),
+        }
+        return {role: one for role, one in whole.items() if len(one)}
+
+
+class ColumnsBuilder:
+    """Collects the columns of payloads that are added row by row.
+
+    scanned:         paths whose values do not fit a column
+    complete:        whether every other path has its columns; `shapes_complete` says the same of shapes
+    """
+
+    def __init__(self) -> None:
+        self._columns: dict[Column, _Pairs] = {}
+        self._paths: set[str] = set()
+        self._shapes: dict[str, _Shape] = {}
+        self._names: dict[str, str | None] = {}
+        self.scanned: set[str] = set()
+        self.complete = True
+        self.shapes_complete = True
+
+    def add(self, row: int, payload: dict[str, Any]) -> None:
+        """Take one parsed payload."""
+        for path, value in self._members(payload, ""):
+            shape = self._shapes.get(path)
+            if shape is None and len(self._shapes) < MAX_SHAPES:
+                shape = self._shapes[path] = _Shape()
+            if shape is None:
+                self.shapes_complete = False
+            else:
+                shape.put(value, row)
+            for one in value if isinstance(value, list) else (value,):
+                if one is not None and not isinstance(one, dict | list):
+                    self._scalar(path, one, row)
+
+    def _members(self, value: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        """Every (path, value) whose path ends in a name and has no place in it: what a column can answer."""
+        for name, below in value.items():
+            if name not in self._names:
+                self._names[name] = written_name(name)
+            step = self._names[name]
+            if step is None:
+                continue
+            path = prefix + step
+            yield path, below
+            if isinstance(below, dict):
+                yield from self._members(below, path + ".")
+            elif isinstance(below, list):
+                for one in below:
+                    if isinstance(one, dict):
+                        yield from self._members(one, path + "[].")
+
+    def _scalar(self, path: str, value: bool | int | float | str, row: int) -> None:
+        if path in self.scanned:
+            return
+        if path not in self._paths:
+            if len(self._paths) == MAX_PATHS:
+                self.complete = False
+                return
+            self._paths.add(path)
+        if not self._put(path, value, row):
+            self.scanned.add(path)
+            self._columns = {column: pairs for column, pairs in self._columns.items() if column[0] != path}
+
+    def _put(self, path: str, value: bool | int | float | str, row: int) -> bool:
+        match value:
+            case bool():
+                self._code(path, "bool", value, 1, row)
+            case int():
+                if not -(1 << 63) <= value < 1 << 63:
+                    return False
+                self._pairs(path, "integer", "q", value, row)
+            case float():
+                self._pairs(path, "float", "d", value, row)
+            case str():
+                if len(value) > MAX_KEYWORD_BYTES:
+                    return False
+                pairs = self._code(path, "keyword", value, len(value), row)
+                moment = parse_instant(value)
+                if moment is not None:
+                    self._pairs(path, "datetime", "q", moment, row)
+                return pairs.distinct_bytes <= MAX_DISTINCT_BYTES
+        return True
+
+    def _pairs(self, path: str, type_: str, code: str, value: float, row: int) -> _Pairs:
+        pairs = self._columns.get((path, type_))
+        if pairs is None:
+            pairs = self._columns[path, type_] = _Pairs(array(code))
+        pairs.values.append(value)
+        pairs.rows.append(row)
+        return pairs
+
+    def _code(self, path: str, type_: str, value: bool | str, size: int, row: int) -> _Pairs:
+        known = self._columns.get((path, type_))
+        code = known.distinct.get(value) if known else None
+        new = code is None
+        pairs = self._pairs(path, type_, "q", len(known.distinct) if known and new else code or 0, row)
+        if new:
+            pairs.distinct[value] = pairs.values[-1]
+            pairs.distinct_bytes += size
+        return pairs
+
+    def finish(self) -> Iterator[tuple[Column, Arrays]]:
+        """The arrays of each column."""
+        for (path, type_), pairs in sorted(self._columns.items()):
+            values, rows = np.asarray(pairs.values), np.asarray(pairs.rows, np.int64)
+            if type_ in ("keyword", "bool"):
+                yield (path, type_), _postings(type_, pairs.distinct, values, rows)
+            else:
+                order = np.argsort(values, kind="stable")
+                yield (path, type_), {"values": values[order], "rows": rows[order]}
+        for path, shape in sorted(self._shapes.items()):
+            yield (path, "shape"), shape.arrays()
+
+
+def _postings(type_: str, distinct: dict[Any, int], codes: NDArray[Any], rows: NDArray[Any]) -> Arrays:
+    names = sorted(distinct, key=lambda name: name.encode() if isinstance(name, str) else name)
+    rank = np.empty(len(names), np.int64)
+    rank[[distinct[name] for name in names]] = np.arange(len(names))
+    codes = rank[codes]
+    order = np.argsort(codes, kind="stable")
+    arrays: Arrays = {"starts": np.searchsorted(codes[order], np.arange(len(names) + 1)), "rows": rows[order]}
+    if type_ == "bool":
+        return arrays | {"values": np.asarray(names, np.bool_)}
+    texts = [name.encode() for name in names]
+    offsets = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum([len(text) for text in texts], out=offsets[1:])
+    return arrays | {"offsets": offsets, "bytes": np.frombuffer(b"".join(texts), np.uint8)}
