@@ -86,6 +86,10 @@ endif
 $(VENV)/.dev: pyproject.toml $(PINS) | $(BIN)/pip
 	@echo "installing everything for development into $(VENV) (2 GB, some minutes) ..."
 	@$(BIN)/python -m pip install $(PIP_FLAGS) --constraint $(PINS) --editable '.[models,dev]'
+	@if command -v $(firstword $(CXX)) >/dev/null; then \
+	  $(BIN)/python -m pip install $(PIP_FLAGS) --constraint $(PINS) hnswlib==0.8.0 \
+	  || echo "make: hnswlib was not compiled; its tests are skipped (python3-dev has the headers it needs)" >&2; \
+	else echo "no C++ compiler: without hnswlib, whose tests are skipped"; fi
 	@touch $(VENV)/.models $@
 
 $(VENV)/.models: pyproject.toml $(PINS) | $(BIN)/pip

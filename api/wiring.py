@@ -32,13 +32,14 @@ def model_host(settings: Settings) -> ModelHost:
     order = sorted(names, key=lambda name: name.startswith("hashing"))
     sources = {}
     for reranker in wanted:
-        if reranker in sources:
-            raise invalid(f"got the re-ranker {reranker!r} twice", field="rerankers")
+        served = reranker_registry.served_name(reranker)
+        if served in sources:
+            raise invalid(f"got the re-ranker {served!r} twice", field="rerankers")
         model = reranker_registry.model_of(reranker, order)
-        sources[reranker] = RerankerSource(model, partial(_open_reranker, reranker, model))
+        sources[served] = RerankerSource(model, partial(_open_reranker, reranker, model, settings.threads))
     return ModelHost(embedders, sources)
 
 
-def _open_reranker(name: str, model: str | None, embedder: Embedder | None) -> Reranker:
+def _open_reranker(name: str, model: str | None, threads: int, embedder: Embedder | None) -> Reranker:
     loaded = {} if model is None or embedder is None else {model: embedder}
-    return reranker_registry.open_reranker(name, loaded)
+    return reranker_registry.open_reranker(name, loaded, threads=threads)

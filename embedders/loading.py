@@ -1,4 +1,4 @@
-"""A folder or hub name becomes a loaded SentenceTransformer: safetensors only, no code of the author's, no noise."""
+"""A folder or hub name becomes a loaded model: safetensors only, no code of the author's, no noise."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from huggingface_hub.utils.tqdm import (
     disable_progress_bars,
     enable_progress_bars,
 )
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 
 from embedders.fingerprint import refuse_unsafe
 from vss.errors import Code, VssError
@@ -47,10 +47,25 @@ def load(folder: Path, device: str, precision: str) -> Any:
 
     Raises VssError (INVALID) for a folder that would run code, (MODEL_FAILED) for one that does not load.
     """
+    model = _load(SentenceTransformer, folder, device, precision)
+    model.eval()
+    for module in list(model)[1:]:  # pooling and normalising in bfloat16 give lengths of 1.0008
+        module.float()
+    return model
+
+
+def load_cross_encoder(folder: Path, device: str, precision: str) -> Any:
+    """The CrossEncoder of a folder, on `device` in `precision`. VssError as for `load`."""
+    model = _load(CrossEncoder, folder, device, precision)
+    model.eval()
+    return model
+
+
+def _load(kind: Any, folder: Path, device: str, precision: str) -> Any:
     refuse_unsafe(folder)
     try:
         with _quiet():
-            model = SentenceTransformer(
+            return kind(
                 str(folder),
                 device=device,
                 local_files_only=True,
@@ -63,10 +78,6 @@ def load(folder: Path, device: str, precision: str) -> Any:
             f"cannot load the model in {folder} on {device} in {precision}: {error}",
             hint="it must be a folder that sentence-transformers loads without remote code",
         ) from error
-    model.eval()
-    for module in list(model)[1:]:  # pooling and normalising in bfloat16 give lengths of 1.0008
-        module.float()
-    return model
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -17,18 +16,32 @@ from vss.jobs.embedding_cache import EmbeddingCache
 from vss.jobs.gate import Fields
 from vss.jobs.importer import DEFAULT_MIN_RECALL, Import, Imported, Tools, run_import
 from vss.jobs.remote import JobWriter
-from vss.schema import IndexSettings
+from vss.schema import AUTO, IndexSettings
 from vss.storage.datadir import DataDir
 from vss.storage.imports import Mode
 from vss.types import Metric
 
+KINDS = (AUTO, *registry.kinds())
 
-class Kind(StrEnum):
-    """The kinds of index that can be asked for."""
 
-    AUTO = "auto"
-    FLAT = "flat"
-    FAISS_HNSW = "faiss_hnsw"
+def _kind(given: str) -> str:
+    """A kind that there is, or what kinds there are."""
+    if given not in KINDS:
+        raise typer.BadParameter(f"{given!r} is not one of {', '.join(KINDS)}")
+    return given
+
+
+def _param(given: str) -> tuple[str, int | float | str]:
+    """`key=value` as a pair; the value is a whole number, a number, or else a word."""
+    name, equals, value = given.partition("=")
+    if not (name and equals and value):
+        raise typer.BadParameter(f"got {given!r}, wanted key=value, like storage=sq8")
+    for number in (int, float):
+        try:
+            return name, number(value)
+        except ValueError:
+            continue
+    return name, value
 
 
 def index(
@@ -49,7 +62,17 @@ def index(
         Mode, typer.Option(help="replace also drops points that the file does not name; newer writes always stay.")
     ] = Mode.UPSERT,
     kind: Annotated[
-        Kind | None, typer.Option("--index", help="Kind of index.  [default: the collection's, or auto]")
+        str | None,
+        typer.Option(
+            "--index",
+            callback=lambda given: given and _kind(given),
+            metavar="KIND",
+            help=f"Kind of index: {', '.join(KINDS)}.  [default: the collection's, or auto]",
+        ),
+    ] = None,
+    index_param: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="A build parameter of that kind, like storage=sq8; may be repeated."),
     ] = None,
     min_recall: Annotated[
         float, typer.Option(min=0, max=1, help="Publish nothing when no effort reaches this recall@10.")
@@ -66,7 +89,11 @@ def index(
     Examples:
       vss index docs.jsonl --collection docs --text-field text
       vss index vectors.parquet --collection items --vector-field vector --metric Dot --mode replace
+      vss index vectors.parquet -c items --vector-field vector --index faiss_ivf --index-param storage=pq
     """
+    params = dict(_param(given) for given in index_param or ())
+    if params and kind is None:
+        raise typer.BadParameter("--index-param needs --index, whose parameters they are")
     console = Console(stderr=True)
     folder = DataDir(data)
     job = Import(
@@ -76,7 +103,7 @@ def index(
         model=model,
         metric=metric,
         mode=mode,
-        index=IndexSettings(kind=kind.value) if kind else None,
+        index=IndexSettings(kind=kind, params=params) if kind else None,
         min_recall=min_recall,
     )
     with ExitStack() as stack:

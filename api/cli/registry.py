@@ -25,6 +25,13 @@ def indexers() -> Indexers:
     return INDEXERS
 
 
+def kinds() -> tuple[str, ...]:
+    """The kinds of index that there are, whether their libraries are installed or not."""
+    from indexers.registry import kinds as known
+
+    return known()
+
+
 def serve(data: Path, host: str, port: int) -> None:
     """Serve until told to stop."""
     from api import server

@@ -10,12 +10,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from vss.errors import Code, VssError, invalid
+from embedders.rerank.texts import by_text, different_texts, shares
+from vss.errors import Code, VssError
 from vss.protocols import Candidates, Deadline, RerankQuery, TokenEmbedder
 from vss.types import Role, Scores, Vectors
-
-UNWANTED_WEIGHT = 0.5
-"""How much the likeness to unwanted texts takes away, beside the 1 that the likeness to wanted ones gives."""
 
 _BATCH_BYTES = 12_000
 """Text embedded between two looks at the deadline; about 3,000 tokens of English."""
@@ -39,21 +37,15 @@ class LateInteraction:
 
     def score(self, query: RerankQuery, candidates: Candidates, deadline: Deadline) -> Scores:
         """`(n,)` float32. Each different text is embedded once. VssError: INVALID, DEADLINE."""
-        if not query.wanted and not query.unwanted:
-            raise invalid("got nothing to rank for, wanted at least one wanted or unwanted text")
+        counted = shares(query)
         deadline.check("re-ranking")
-        judge = _Judge(self._embedder, query)
+        judge = _Judge(self._embedder, query, counted)
         likeness: dict[str, float] = {}
-        texts = list(dict.fromkeys(text for text in candidates.texts if text.strip()))
+        texts = different_texts(candidates)
         for batch in _batches(texts):
             deadline.check(f"re-ranking: {len(likeness)} of {len(texts)} texts were done")
             likeness.update(zip(batch, judge.likeness(batch).tolist(), strict=True))
-        lowest = min(likeness.values(), default=0.0)
-        count = len(candidates.texts)
-        # Steps of 1/n below the lowest: wide enough for float32 to keep the order.
-        without = (lowest - 1 - place / max(count, 1) for place in range(count))
-        scores = [likeness.get(text, low) for text, low in zip(candidates.texts, without, strict=True)]
-        return np.asarray(scores, dtype=np.float32)
+        return by_text(candidates, likeness)
 
     def close(self) -> None:
         """Nothing to free: the embedder is its owner's."""
@@ -62,18 +54,16 @@ class LateInteraction:
 class _Judge:
     """The query side, embedded once: all tokens of all its texts, each with its share of the score."""
 
-    def __init__(self, embedder: TokenEmbedder, query: RerankQuery) -> None:
+    def __init__(self, embedder: TokenEmbedder, query: RerankQuery, counted: Scores) -> None:
         self._embedder = embedder
         texts = [*query.wanted, *query.unwanted]
-        shares = [1 / len(query.wanted) for _ in query.wanted]
-        shares += [-UNWANTED_WEIGHT / len(query.unwanted) for _ in query.unwanted]
         made = embedder.embed_tokens(texts, Role.QUERY)
         self._tokens: Vectors = np.concatenate([one.tokens for one in made])
         self._sentences: Vectors = np.stack([one.sentence for one in made])
         self._token_shares = np.concatenate(
-            [np.full(len(one.tokens), share / len(one.tokens)) for one, share in zip(made, shares, strict=True)]
+            [np.full(len(one.tokens), share / len(one.tokens)) for one, share in zip(made, counted, strict=True)]
         ).astype(np.float32)
-        self._sentence_shares = np.asarray(shares, dtype=np.float32)
+        self._sentence_shares = counted
 
     def likeness(self, texts: Sequence[str]) -> Scores:
         """`(len(texts),)` float32. One matrix product for all tokens; the maxima are taken text by text."""

@@ -70,6 +70,9 @@ def test_help_loads_nothing_heavy() -> None:
         (("index", "none.jsonl", "--collection", "c"), 1, "give --text-field or --vector-field"),
         (("index", "none.jsonl"), 2, "Missing option '--collection'"),
         (("index", "none.jsonl", "--collection", "c", "--mode", "swap"), 2, "'swap'"),
+        (("index", "none.jsonl", "-c", "c", "--index", "annoy"), 2, "auto, faiss_hnsw, faiss_ivf, flat, hnswlib"),
+        (("index", "none.jsonl", "-c", "c", "--index", "flat", "--index-param", "m"), 2, "wanted key=value"),
+        (("index", "none.jsonl", "-c", "c", "--index-param", "m=8"), 2, "--index-param needs --index"),
         (("fold", "none"), 1, "got collection 'none', which does not exist"),
         (("search", "c", "text"), 1, "start one with vss serve"),
         (("search", "c", "text", "--filter", "{"), 1, "a filter that is not JSON"),
@@ -109,6 +112,36 @@ def test_a_job_that_is_told_to_stop_leaves_nothing_behind(tmp_path: Path) -> Non
     done = subprocess.run([sys.executable, "-c", STOPPED, *job], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
     assert not list((data / "collections").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--index-param", "storage=zip"), "storage: got 'zip', wanted one of sq8, pq, rabitq"),
+        (("--index-param", "nlist=2.5"), "nlist: got 2.5, wanted a whole number"),
+        (("--index-param", "colour=1"), "faiss_ivf has no parameter 'colour'"),
+        (("--metric", "Manhattan"), "use the index kind flat"),
+    ],
+)
+def test_an_index_that_cannot_be_built_is_refused_before_anything_is_made(
+    tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    rows, data = tmp_path / "rows.jsonl", tmp_path / "data"
+    rows.write_text('{"id": 1, "v": [1, 2]}\n')
+    job = ("index", str(rows), "-c", "c", "--vector-field", "v", "--data", str(data), "--index", "faiss_ivf")
+    done = vss(*job, *options)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert not list((data / "collections").iterdir())
+
+
+def test_the_index_is_built_as_the_command_says(tmp_path: Path) -> None:
+    rows, data = tmp_path / "rows.jsonl", tmp_path / "data"
+    rows.write_text("".join(f'{{"id": {row}, "v": [{row}, {row * row % 97}]}}\n' for row in range(500)))
+    job = ("index", str(rows), "-c", "c", "--vector-field", "v", "--metric", "Euclid", "--data", str(data))
+    done = vss(*job, "--index", "faiss_ivf", "--index-param", "storage=rabitq", "--index-param", "nlist=9")
+    assert done.returncode == 0, done.stderr
+    assert "faiss_ivf (storage rabitq, nlist 9, m 0, bits 1, rescore 20)" in done.stderr
 
 
 def test_serve_says_where_it_listens_and_ends_well(tmp_path: Path) -> None:
