@@ -143,6 +143,6 @@ def exactly_one(wire: Wire, names: tuple[str, ...], where: str) -> str:
     """The one member of a union that is there. VssError (INVALID) when there is none or several."""
     there = [name for name in names if getattr(wire, name) is not None]
     if len(there) != 1:
-        got = " and ".join(there) or "none of them"
-        raise invalid(f"got {got}, wanted exactly one of {', '.join(names)}", field=where)
+        got = " and ".join(there).replace("except_", "except") or "none of them"
+        raise invalid(f"got {got}, wanted exactly one of {', '.join(names).replace('except_', 'except')}", field=where)
     return there[0]

@@ -44,23 +44,23 @@ class _Shape:
     nulls: array[int] = field(default_factory=lambda: array("q"))
     others: array[int] = field(default_factory=lambda: array("q"))
 
-    def put(self, value: object, row: int) -> None:
+    def put_one(self, row: int) -> None:
+        at = row >> 3
+        if at >= len(self.ones):
+            self.ones.extend(bytes(at + 1 - len(self.ones)))
+        self.ones[at] |= 1 << (row & 7)
+
+    def put(self, value: dict[str, Any] | list[Any] | None, row: int) -> None:
         count = value_count(value)
         if count == 1:
-            at = row >> 3
-            if at >= len(self.ones):
-                self.ones.extend(bytes(at + 1 - len(self.ones)))
-            self.ones[at] |= 1 << (row & 7)
+            self.put_one(row)
         else:
             self.counts.append(count)
             self.rows.append(row)
-        if value is None or isinstance(value, dict | list):
-            if holds_null(value):
-                self.nulls.append(row)
-            if isinstance(value, dict) or (
-                isinstance(value, list) and any(isinstance(one, dict | list) for one in value)
-            ):
-                self.others.append(row)
+        if holds_null(value):
+            self.nulls.append(row)
+        if isinstance(value, dict) or (value and any(isinstance(one, dict | list) for one in value)):
+            self.others.append(row)
 
     def arrays(self) -> Arrays:
         counts, rows = np.asarray(self.counts, np.int64), np.asarray(self.rows, np.int64)
@@ -95,15 +95,21 @@ class ColumnsBuilder:
         """Take one parsed payload."""
         for path, value in self._members(payload, ""):
             shape = self._shapes.get(path)
-            if shape is None and len(self._shapes) < MAX_SHAPES:
-                shape = self._shapes[path] = _Shape()
             if shape is None:
-                self.shapes_complete = False
+                if len(self._shapes) < MAX_SHAPES:
+                    shape = self._shapes[path] = _Shape()
+                else:
+                    self.shapes_complete = False
+            if value is None or isinstance(value, dict | list):
+                if shape is not None:
+                    shape.put(value, row)
+                for one in value if isinstance(value, list) else ():
+                    if one is not None and not isinstance(one, dict | list):
+                        self._scalar(path, one, row)
             else:
-                shape.put(value, row)
-            for one in value if isinstance(value, list) else (value,):
-                if one is not None and not isinstance(one, dict | list):
-                    self._scalar(path, one, row)
+                if shape is not None:
+                    shape.put_one(row)
+                self._scalar(path, value, row)
 
     def _members(self, value: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
         """Every (path, value) whose path ends in a name and has no place in it: what a column can answer."""
