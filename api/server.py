@@ -28,6 +28,9 @@ from vss.storage.datadir import DataDir
 
 STOP_SECONDS = 9
 
+LOCK_SECONDS = 5.0
+"""How long a starting server waits for the writer lock: a job that commits holds it for a moment."""
+
 log = logging.getLogger("vss.server")
 
 

@@ -44,6 +44,11 @@ VECTORS = st.lists(st.integers(-4, 4), min_size=DIM, max_size=DIM)
 Stored = tuple[list[int] | None, dict[str, object], int]
 
 
+def passes(where: Condition, point_id: PointId, stored: Stored) -> bool:
+    """The filter's own meaning."""
+    return matches(where, point_id, stored[1], () if stored[0] is None else ("",))
+
+
 class CollectionMachine(RuleBasedStateMachine):
     """The model: id -> (vector or None, payload, version)."""
 
@@ -76,7 +81,7 @@ class CollectionMachine(RuleBasedStateMachine):
             self.model.pop(point_id, None)
 
     def _passing(self, where: Condition | None) -> list[PointId]:
-        return [one for one, stored in self.model.items() if where is None or matches(where, one, stored[1])]
+        return [one for one, stored in self.model.items() if where is None or passes(where, one, stored)]
 
     @rule(where=FILTERS)
     def delete_by_filter(self, where: Filter) -> None:
@@ -171,7 +176,7 @@ class CollectionMachine(RuleBasedStateMachine):
         passing = {
             one: vector
             for one, (vector, payload, _) in self.model.items()
-            if vector is not None and (where is None or matches(where, one, payload))
+            if vector is not None and (where is None or passes(where, one, (vector, payload, 0)))
         }
         distances = sorted(float(np.linalg.norm(np.subtract(query, vector))) for vector in passing.values())[:k]
         np.testing.assert_allclose(-found.scores, distances, rtol=1e-5, atol=1e-5)

@@ -111,3 +111,15 @@ def test_the_same_bytes_are_stored_once(tmp_path: Path) -> None:
         names.append(store.add(tmp_path / name))
     assert names[0] == names[1]
     assert len(list((tmp_path / "artifacts").iterdir())) == 1
+
+
+def test_building_again_heals_a_damaged_file(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path / "artifacts")
+    (tmp_path / "one").write_bytes(b"the bytes")
+    artifact = store.add(tmp_path / "one")
+    damage(tmp_path / "artifacts" / artifact.sha256, b"\x01")
+    with pytest.raises(VssError):
+        store.path(artifact)
+    (tmp_path / "again").write_bytes(b"the bytes")
+    assert store.add(tmp_path / "again") == artifact
+    assert store.path(artifact).read_bytes() == b"the bytes"

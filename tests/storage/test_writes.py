@@ -68,6 +68,18 @@ def test_a_held_view_does_not_change(engine: LocalEngine) -> None:
     assert engine.collection("c").view().points == 600
 
 
+def test_a_held_view_finds_what_was_there(engine: LocalEngine) -> None:
+    engine.upsert("c", [point(number) for number in range(5)]).result()
+    before = engine.collection("c").view()
+    engine.remove("c", [0]).result()
+    engine.upsert("c", [point(1, 9.0), point(7)]).result()
+    now = engine.collection("c").view()
+    assert [one.id for one in before.retrieve([0, 1, 2, 7])] == [0, 1, 2]
+    assert before.retrieve([1])[0].vectors[""][0] == 0.0
+    assert [one.id for one in now.retrieve([0, 1, 2, 7])] == [1, 2, 7]
+    assert now.retrieve([1])[0].vectors[""][0] == 9.0
+
+
 def test_writers_in_flight_share_commits(engine: LocalEngine) -> None:
     log = engine.collection("c").log
     commits: list[int] = []
@@ -144,6 +156,15 @@ def test_the_lock_of_a_killed_writer_is_free(data: DataDir) -> None:
     holder.kill()
     holder.communicate()
     WriterLock(data).close()
+
+
+def test_a_starting_server_waits_for_a_commit(data: DataDir, indexers: Indexers) -> None:
+    held = WriterLock(data)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(lambda: LocalEngine(data, indexers, writable=True, lock_wait=30.0))
+        assert not waiting.done()
+        held.close()
+        waiting.result().close()
 
 
 def test_the_live_part_is_sealed_when_it_is_full(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,14 +29,15 @@ PUBLISH_ATTEMPTS = 20
 class LocalEngine:
     """One data directory, opened. Safe from any thread.
 
-    writable: take the writer lock and accept writes. VssError (LOCKED) when another process is the writer.
+    writable:  take the writer lock and accept writes. VssError (LOCKED) when another process is the writer
+    lock_wait: seconds to wait for that lock
     """
 
-    def __init__(self, data: DataDir, indexers: Indexers, *, writable: bool) -> None:
+    def __init__(self, data: DataDir, indexers: Indexers, *, writable: bool, lock_wait: float = 0.0) -> None:
         self.data = data
         self._indexers = indexers
         self._lock = threading.Lock()
-        self._writer_lock = WriterLock(data) if writable else None
+        self._writer_lock = WriterLock(data, wait=lock_wait) if writable else None
         self._commits = CommitThread(self._bound_live_part) if writable else None
         self._catalog = Catalog(data)
         self._open: dict[str, Collection] = {}

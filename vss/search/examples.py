@@ -103,7 +103,8 @@ def search_examples(
 def _combined(liked: Vectors, disliked: Vectors, block: Vectors, metric: Metric, strategy: Strategy) -> Scores:
     good, bad = _similarity(liked, block, metric), _similarity(disliked, block, metric)
     if strategy is Strategy.SUM:
-        return good.sum(axis=0) - bad.sum(axis=0)
+        total: Scores = good.sum(axis=0) - bad.sum(axis=0)
+        return total
     best, worst = good.max(axis=0, initial=-np.inf), bad.max(axis=0, initial=-np.inf)
     return np.where(best > worst, _sigmoid(best), -_sigmoid(worst)).astype(np.float32)
 

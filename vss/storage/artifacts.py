@@ -43,7 +43,7 @@ class ArtifactStore:
         """Move a finished file into the store (same file system) and make it durable."""
         artifact = Artifact(hash_file(source), source.stat().st_size)
         target = self._folder / artifact.sha256
-        if target.exists():
+        if self._stored(artifact):
             source.unlink()
             return artifact
         with open(source, "rb") as file:
@@ -53,6 +53,14 @@ class ArtifactStore:
         fsync_folder(self._folder)
         self._remember(artifact, target)
         return artifact
+
+    def _stored(self, artifact: Artifact) -> bool:
+        """Whether the file is there and sound; a damaged one is replaced, which heals what names it."""
+        try:
+            self.path(artifact)
+        except VssError:
+            return False
+        return True
 
     def path(self, artifact: Artifact) -> Path:
         """Where the file lies, verified. Raises VssError (CORRUPT) when it is missing or not what its name says."""

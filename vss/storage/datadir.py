@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -74,14 +75,17 @@ def file_system(path: Path) -> str:
 class WriterLock:
     """`writer.lock`: an advisory lock that the kernel frees when its process ends, however it ends.
 
-    Raises VssError (LOCKED) when another process holds it.
+    wait: seconds to try for: a job holds the lock only for the moment of its commit, a server while it runs
+    Raises VssError (LOCKED) when another process holds it for longer.
     """
 
-    def __init__(self, data: DataDir) -> None:
+    def __init__(self, data: DataDir, *, wait: float = 0.0) -> None:
         self._file = open(data.lock, "a+")  # noqa: SIM115 - held until close
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        until = time.monotonic() + wait
+        while not self._take():
+            if time.monotonic() < until:
+                time.sleep(0.05)
+                continue
             self._file.seek(0)
             holder = self._file.read().strip() or "unknown"
             self._file.close()
@@ -89,10 +93,17 @@ class WriterLock:
                 Code.LOCKED,
                 f"another process (pid {holder}) is the writer of this data directory",
                 hint="stop it, or send the write to it",
-            ) from error
+            )
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
         self._file.flush()
+
+    def _take(self) -> bool:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def close(self) -> None:
         """Give the lock back."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import msgspec
@@ -57,6 +57,14 @@ class _Buffer:
             self.has[row] = True
 
 
+@dataclass(slots=True)
+class _Newest:
+    """Key -> its live row now, and a number that changes before the rows do."""
+
+    rows: dict[bytes, int] = field(default_factory=dict)
+    moment: int = 0
+
+
 class LivePart:
     """Operations after `covered_seq`, applied in the order of their seq. Not thread-safe: its collection locks."""
 
@@ -66,7 +74,7 @@ class LivePart:
         self._keys: list[bytes] = []
         self._payloads: list[bytes] = []
         self._versions: list[int] = []
-        self._row: dict[bytes, int] = {}
+        self._newest = _Newest()
         self._alive: list[bool] = []
         self._hidden: list[set[int]] = [set() for _ in segments]
         self._patches: list[Patches] = [{} for _ in segments]
@@ -76,6 +84,7 @@ class LivePart:
 
     def apply(self, operations: Sequence[Operation]) -> None:
         """Take operations whose seq is higher than all before."""
+        self._newest.moment += 1
         hidden = [len(rows) for rows in self._hidden]
         # Snapshots hold the dictionaries of before.
         self._patches = [dict(patches) for patches in self._patches]
@@ -123,14 +132,14 @@ class LivePart:
             number, row = sealed
             self._hidden[number].add(row)
             self._patches[number].pop(row, None)
-        before = self._row.pop(key, None)
+        before = self._newest.rows.pop(key, None)
         if before is not None:
             self._alive[before] = False
 
     def _patch(self, operation: Operation, sealed: tuple[int, int] | None) -> None:
         """A sealed point keeps its vectors where they are: only its payload is overlaid."""
         patch = unpack_patch(operation.payload)
-        live = self._row.get(operation.key)
+        live = self._newest.rows.get(operation.key)
         if live is not None:
             vectors, payload = self._live_vectors(live), patched(self._payloads[live], patch)
             self._remove(operation.key, None)
@@ -140,7 +149,7 @@ class LivePart:
             self._patches[number][row] = (patched(self._payload(number, row), patch), operation.seq)
 
     def _change_vectors(self, operation: Operation, sealed: tuple[int, int] | None) -> None:
-        live = self._row.get(operation.key)
+        live = self._newest.rows.get(operation.key)
         if live is not None:
             vectors, payload = self._live_vectors(live), self._payloads[live]
         elif sealed is not None:
@@ -170,7 +179,7 @@ class LivePart:
         self._payloads.append(payload)
         self._versions.append(seq)
         self._alive.append(True)
-        self._row[key] = row
+        self._newest.rows[key] = row
 
     def _mask(self, number: int) -> Mask:
         mask = np.ones(len(self._segments[number]), np.bool_)
@@ -189,6 +198,7 @@ class LivePart:
             self._payloads,
             self._versions,
             {name: (buffer.data[:rows], buffer.has[:rows]) for name, buffer in self._buffers.items()},
+            self._newest,
         )
         return live, [Overlay(*both) for both in zip(self._masks, self._patches, strict=True)]
 
@@ -203,12 +213,15 @@ class LiveSnapshot:
         payloads: Sequence[bytes],
         versions: Sequence[int],
         vectors: dict[str, tuple[Vectors, Mask]],
+        newest: _Newest,
     ) -> None:
         self.alive = alive
         self._keys = keys
         self._payloads = payloads
         self._versions = versions
         self.vectors = vectors
+        self._newest = newest
+        self._moment = newest.moment
 
     def __len__(self) -> int:
         return len(self.alive)
@@ -223,6 +236,13 @@ class LiveSnapshot:
 
     def find(self, key: bytes) -> int:
         """The row of a key that counts, or -1."""
+        # The live part's own rows, which move on: what they say holds here when they have not, or when they still name
+        # a row of this moment. Otherwise the rows of this moment are sorted, once.
+        row = self._newest.rows.get(key)
+        if row is not None and row < len(self):
+            return row
+        if self._newest.moment == self._moment:
+            return -1
         at = bisect_left(self._order, (key, 0))
         return self._order[at][1] if at < len(self._order) and self._order[at][0] == key else -1
 
