@@ -15,7 +15,7 @@ from api.operations import Operation
 from api.routes.health import QDRANT_VERSION
 from api.routes.refused import REFUSED
 from api.routes.table import OPERATIONS
-from api.wire import aliases, changes, collections, filters, pages, points, query, select, vectors, writes
+from api.wire import aliases, changes, collections, filters, indexing, pages, points, query, select, vectors, writes
 from api.wire.base import Wire
 
 OURS = ("/v1/", "/docs", "/openapi.json", "/collections/{collection}/recommend")
@@ -54,7 +54,7 @@ PARTS = (
     Part(("VectorParams", "DenseVectorConfig"), collections.VectorParams, {"on_disk": f"{_NO_EFFECT}; mapped files"}),
     Part(
         ("HnswConfigDiff",),
-        collections.HnswWire,
+        indexing.HnswWire,
         {"m": "0 scans instead, as in Qdrant; else 2 to 64"}
         | dict.fromkeys(
             ("full_scan_threshold", "max_indexing_threads", "on_disk", "memory", "inline_storage"), _NO_EFFECT
@@ -62,7 +62,7 @@ PARTS = (
     ),
     Part(
         ("OptimizersConfigDiff",),
-        collections.OptimizersWire,
+        indexing.OptimizersWire,
         dict.fromkeys(
             (
                 "deleted_threshold",
@@ -79,16 +79,16 @@ PARTS = (
     ),
     Part(
         ("WalConfigDiff",),
-        collections.WalWire,
+        indexing.WalWire,
         dict.fromkeys(("wal_capacity_mb", "wal_segments_ahead", "wal_retain_closed"), _NO_EFFECT),
     ),
     Part(
         ("ScalarQuantization", "ProductQuantization", "BinaryQuantization", "TurboQuantization"),
-        collections.QuantizationWire,
+        indexing.QuantizationWire,
     ),
     Part(
         ("ScalarQuantizationConfig",),
-        collections.ScalarWire,
+        indexing.ScalarWire,
         dict.fromkeys(("quantile", "always_ram", "memory"), _NO_EFFECT),
     ),
     Part(

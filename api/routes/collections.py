@@ -20,10 +20,10 @@ from api.wire.collections import (
     CreateWire,
     ExistsReply,
     additions,
-    check_index,
     describe,
     read_create,
 )
+from api.wire.indexing import check_index
 from vss.errors import Code, VssError
 
 

@@ -7,16 +7,8 @@ from typing import ClassVar, Literal, get_args
 import msgspec
 
 from api.wire.base import Harmless, Hints, Unsupported, Wire, exactly_one, refuse_unsupported, under, unsupported
-from api.wire.collections import (
-    HnswWire,
-    OptimizersWire,
-    QuantizationWire,
-    VectorParams,
-    VssVector,
-    check_vector_name,
-    read_index,
-    read_vector,
-)
+from api.wire.collections import VectorParams, VssVector, check_vector_name, read_vector
+from api.wire.indexing import HnswWire, OptimizersWire, QuantizationWire, read_index
 from api.wire.payloads import read_path
 from vss.errors import invalid
 from vss.protocols import Models
