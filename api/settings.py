@@ -44,7 +44,7 @@ class Settings(BaseSettings):
         default=None, description="embedders; None: those that need no network"
     )
     rerankers: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_split)] = Field(
-        default=None, description="None: all that the models allow"
+        default=None, description="None: all that the models allow; also cross_encoder:<folder or org/model>"
     )
     threads: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, description="of models and jobs")
     max_body_bytes: int = Field(default=32 << 20, ge=1024)

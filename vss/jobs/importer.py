@@ -121,7 +121,9 @@ def run_import(data: DataDir, job: Import, tools: Tools) -> Imported:
         known = {entry.name: entry.schema for entry in engine.entries()}.get(job.collection)
         if known is not None:
             # A typing mistake in the name of a vector or in the index is told before a model is loaded.
-            _check_index(tools, job.index, known.vector(job.vector_name))
+            has = known.vector(job.vector_name)
+            if job.index:
+                tools.indexers.choose(job.index.kind, has.metric, has.dim, 0, job.index.params)
         fields, model = _fields(job, known, tools.default_model)
         source = stack.enter_context(open_source(job.uri, vector_field=fields.vector))
         rejected = stack.enter_context(DeadLetters(data.path / "dead-letters" / name))
@@ -164,12 +166,6 @@ def chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
             chunk, size = [], 0
     if chunk:
         yield chunk
-
-
-def _check_index(tools: Tools, settings: IndexSettings | None, vector: VectorSchema) -> None:
-    """VssError when no such index can be built here: before hours of embedding, not after."""
-    if settings is not None:
-        tools.indexers.choose(settings.kind, vector.metric, vector.dim, 0, settings.params)
 
 
 def _fields(job: Import, known: Schema | None, default: str | None) -> tuple[Fields, str | None]:
@@ -290,8 +286,9 @@ class _Work:
             if dim is None:
                 return None
             vector = VectorSchema(dim=dim, metric=job.metric or Metric.COSINE)
-        _check_index(self.tools, job.index, vector)
-        schema = Schema(vectors={job.vector_name: vector}, index=job.index or IndexSettings())
+        settings = job.index or IndexSettings()
+        self.tools.indexers.choose(settings.kind, vector.metric, vector.dim, 0, settings.params)  # or refuse it now
+        schema = Schema(vectors={job.vector_name: vector}, index=settings)
         self.tools.writer.create(job.collection, schema)
         self.created = True
         # A server that has another version of the model makes another schema of it.
