@@ -8,10 +8,12 @@ clear      the payload becomes `{}`
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
+from vss.paths import EACH, Path, parse_path, reach
 from vss.points import EMPTY_PAYLOAD
 
 
@@ -45,46 +47,44 @@ def patched(payload: bytes, patch: PayloadPatch) -> bytes:
         if patch.key is None:
             value = dict(patch.set) if patch.overwrite else value | patch.set
         else:
-            _set_at(value, patch.key.split("."), patch.set, overwrite=patch.overwrite)
+            _set_at(value, parse_path(patch.key), patch.set, overwrite=patch.overwrite)
     for path in patch.delete:
-        _delete_at(value, path.split("."))
+        remove_at(value, parse_path(path))
     return msgspec.json.encode(value) if value else EMPTY_PAYLOAD
 
 
-def _set_at(value: dict[str, Any], steps: list[str], new: dict[str, Any], *, overwrite: bool) -> None:
-    """Walk to the path, making objects on the way, and merge there. `a[]` goes into every element of a list."""
-    name, last = steps[0].removesuffix("[]"), len(steps) == 1
-    if steps[0].endswith("[]"):
-        below = value.get(name)
-        elements: list[Any] = below if isinstance(below, list) else []
-        for place, one in enumerate(elements):
-            if last:
-                elements[place] = dict(new) if overwrite or not isinstance(one, dict) else one | new
-            elif isinstance(one, dict):
-                _set_at(one, steps[1:], new, overwrite=overwrite)
-        return
-    here = value.get(name)
-    if last:
-        value[name] = dict(new) if overwrite or not isinstance(here, dict) else here | new
-        return
-    if not isinstance(here, dict):
-        here = value[name] = {}
-    _set_at(here, steps[1:], new, overwrite=overwrite)
+def remove_at(value: Any, path: Path) -> None:
+    """Remove, in place, what the path leads to: a member of an object, or the elements of an array (`a[]`, `a[0]`)."""
+    for parent in reach(value, path[:-1]):
+        step = path[-1]
+        if isinstance(step, str):
+            if isinstance(parent, dict):
+                parent.pop(step, None)
+        elif isinstance(parent, list):
+            if step == EACH:
+                parent.clear()
+            elif step < len(parent):
+                del parent[step]
 
 
-def _delete_at(value: Any, steps: list[str]) -> None:
-    if not isinstance(value, dict):
-        return
-    name = steps[0].removesuffix("[]")
-    if len(steps) == 1:
-        if steps[0].endswith("[]"):
-            if isinstance(value.get(name), list):
-                value[name] = []
-        else:
-            value.pop(name, None)
-    elif steps[0].endswith("[]"):
-        below = value.get(name)
-        for one in below if isinstance(below, list) else ():
-            _delete_at(one, steps[1:])
+def _set_at(value: Any, path: Path, new: dict[str, Any], *, overwrite: bool) -> None:
+    """Merge at the path, in place. Objects are made on the way; elements of arrays exist or nothing happens."""
+    step, last = path[0], len(path) == 1
+    if isinstance(step, str):
+        if not isinstance(value, dict):
+            return
+        keys: Iterable[Any] = (step,)
+        if not last and step not in value and isinstance(path[1], str):
+            value[step] = {}
     else:
-        _delete_at(value.get(name), steps[1:])
+        if not isinstance(value, list):
+            return
+        keys = range(len(value)) if step == EACH else range(step, min(step + 1, len(value)))
+    for key in keys:
+        if last:
+            here = value.get(key) if isinstance(value, dict) else value[key]
+            value[key] = dict(new) if overwrite or not isinstance(here, dict) else here | new
+        elif isinstance(value, list) or key in value:
+            if isinstance(path[1], str) and not isinstance(value[key], dict):
+                value[key] = {}
+            _set_at(value[key], path[1:], new, overwrite=overwrite)

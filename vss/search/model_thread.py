@@ -334,6 +334,4 @@ def _failed(name: str, error: Exception) -> VssError:
     if isinstance(error, VssError):
         return _again(error)
     # What a library says may hold paths and parts of other requests: it goes to the log alone.
-    return VssError(
-        Code.MODEL_FAILED, f"the model {name} failed: {type(error).__name__}", hint="see the server's log"
-    )
+    return VssError(Code.MODEL_FAILED, f"the model {name} failed: {type(error).__name__}", hint="see the server's log")

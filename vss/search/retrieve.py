@@ -161,6 +161,7 @@ def _carry_out(
 
 
 def merged(answers: list[tuple[int, Hits]], query: int, k: int, available: int, plans: tuple[PartPlan, ...]) -> Found:
+    """One query's best k of the (part, hits) answers; `available` is how many points could have been returned."""
     reason = None if available >= k else f"only {available} match"
     if len(answers) == 1:
         number, hits = answers[0]

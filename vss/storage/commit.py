@@ -119,12 +119,19 @@ class CommitThread:
             seq -= len(operations)
 
     def _alone(self, collection: Collection, member: _Waiting) -> None:
-        try:
-            for change in member.changes:
+        seq = 0
+        for number, change in enumerate(member.changes):
+            try:
                 seq = _append(collection, operations_of(change, collection.view()))
-            member.done.set_result(seq)
-        except Exception as error:
-            member.done.set_exception(error)
+            except VssError as error:
+                if number:
+                    error.message += f"; the {number} changes before this one are applied"
+                member.done.set_exception(error)
+                return
+            except Exception as error:
+                member.done.set_exception(error)
+                return
+        member.done.set_result(seq)
 
 
 def _size(waiting: _Waiting) -> int:

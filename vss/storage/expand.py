@@ -43,9 +43,12 @@ def operations_of(change: Change, view: View | None) -> list[Operation]:
             return [Operation(Kind.DELETE, id_key(one)) for one in select]
     assert view is not None
     if isinstance(change, UpdateVectors):
-        vectors = {id_key(point.id): pack_vectors(point.vectors) for point in change.points}
-        there = _selected(view, tuple(point.id for point in change.points))
-        return [Operation(Kind.UPDATE_VECTORS, key, vectors[key]) for key in there]
+        there = set(_selected(view, tuple(point.id for point in change.points)))
+        return [
+            Operation(Kind.UPDATE_VECTORS, key, pack_vectors(point.vectors))
+            for point in change.points
+            if (key := id_key(point.id)) in there
+        ]
     keys = _selected(view, change.select)
     match change:
         case Delete():
