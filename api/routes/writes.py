@@ -95,7 +95,8 @@ async def delete_vectors(service: Service, request: Request) -> Response:
 
 
 async def batch_update(service: Service, request: Request) -> Response:
-    """Carry out writes in order; all of them or none."""
+    """Carry out writes in order. What is wrong is found before any is done, but for a payload that would grow too large:
+    it ends the batch midway, and the error says how many writes were done."""
     wait = read_flag(request, "wait")
 
     def read(body: bytes, schema: Schema) -> list[Step]:
