@@ -95,7 +95,7 @@ async def delete_vectors(service: Service, request: Request) -> Response:
 
 
 async def batch_update(service: Service, request: Request) -> Response:
-    """Carry out writes in order. What is wrong is found before any is done, but for a payload that would grow too large:
+    """Carry out writes in order. What is wrong is found before any is done, but for a payload that grows too large:
     it ends the batch midway, and the error says how many writes were done."""
     wait = read_flag(request, "wait")
 
