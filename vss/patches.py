@@ -8,7 +8,6 @@ clear      the payload becomes `{}`
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -47,44 +46,37 @@ def patched(payload: bytes, patch: PayloadPatch) -> bytes:
         if patch.key is None:
             value = dict(patch.set) if patch.overwrite else value | patch.set
         else:
-            _set_at(value, parse_path(patch.key), patch.set, overwrite=patch.overwrite)
+            value = _set_at(value, parse_path(patch.key), patch.set, overwrite=patch.overwrite)
     for path in patch.delete:
         remove_at(value, parse_path(path))
     return msgspec.json.encode(value) if value else EMPTY_PAYLOAD
 
 
 def remove_at(value: Any, path: Path) -> None:
-    """Remove, in place, what the path leads to: a member of an object, or the elements of an array (`a[]`, `a[0]`)."""
+    """Remove, in place, what the path leads to: a member of an object, or all elements of an array (`a[]`).
+
+    A path that ends in one element (`a[0]`) removes nothing, as in Qdrant: sent again, it would remove the next one.
+    """
     for parent in reach(value, path[:-1]):
         step = path[-1]
         if isinstance(step, str):
             if isinstance(parent, dict):
                 parent.pop(step, None)
-        elif isinstance(parent, list):
-            if step == EACH:
-                parent.clear()
-            elif step < len(parent):
-                del parent[step]
+        elif step == EACH and isinstance(parent, list):
+            parent.clear()
 
 
-def _set_at(value: Any, path: Path, new: dict[str, Any], *, overwrite: bool) -> None:
-    """Merge at the path, in place. Objects are made on the way; elements of arrays exist or nothing happens."""
-    step, last = path[0], len(path) == 1
+def _set_at(value: Any, path: Path, new: dict[str, Any], *, overwrite: bool) -> Any:
+    """The value with `new` merged at the path. What is no object, or no array, and has to be one becomes an empty one;
+    elements of arrays exist or nothing happens."""
+    if not path:
+        return dict(new) if overwrite or not isinstance(value, dict) else value | new
+    step, rest = path[0], path[1:]
     if isinstance(step, str):
-        if not isinstance(value, dict):
-            return
-        keys: Iterable[Any] = (step,)
-        if not last and step not in value and isinstance(path[1], str):
-            value[step] = {}
-    else:
-        if not isinstance(value, list):
-            return
-        keys = range(len(value)) if step == EACH else range(step, min(step + 1, len(value)))
-    for key in keys:
-        if last:
-            here = value.get(key) if isinstance(value, dict) else value[key]
-            value[key] = dict(new) if overwrite or not isinstance(here, dict) else here | new
-        elif isinstance(value, list) or key in value:
-            if isinstance(path[1], str) and not isinstance(value[key], dict):
-                value[key] = {}
-            _set_at(value[key], path[1:], new, overwrite=overwrite)
+        members = value if isinstance(value, dict) else {}
+        members[step] = _set_at(members.get(step), rest, new, overwrite=overwrite)
+        return members
+    elements = value if isinstance(value, list) else []
+    for place in range(len(elements)) if step == EACH else range(step, min(step + 1, len(elements))):
+        elements[place] = _set_at(elements[place], rest, new, overwrite=overwrite)
+    return elements
