@@ -163,7 +163,7 @@ PARTS = (
     Part(("PointRequest",), points.RetrieveWire),
     Part(("PayloadSelectorInclude", "PayloadSelectorExclude"), select.PayloadSelector),
     Part(("ScrollRequest",), pages.ScrollWire),
-    Part(("OrderBy",), pages.OrderByWire),
+    Part(("OrderBy",), pages.OrderByWire, {"key": "a point whose value is an array stands once, by its first element"}),
     Part(("CountRequest",), pages.CountWire, {"exact": "the count is exact either way"}),
     Part(
         ("QueryRequest",),

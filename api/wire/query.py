@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import msgspec
+import numpy as np
 
 from api.wire.base import (
     Harmless,
@@ -185,7 +186,8 @@ Example = ById | Vectors
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Points or vectors `(1, dim)` to be like and unlike. Without a strategy they become one vector, their average."""
+    """Points or vectors `(1, dim)` to be like and unlike. Without a strategy they become one vector, the average of
+    the stored vectors and of the vectors as they were sent."""
 
     positive: tuple[Example, ...]
     negative: tuple[Example, ...]
@@ -276,15 +278,17 @@ def _input(wire: QueryInput, schema: Schema, using: str, where: str) -> Vectors 
     where = under(where, "recommend")
     said = wire.recommend.strategy
     strategy = None if said in (None, AVERAGE) else Strategy(said)
-    positive = _examples(wire.recommend.positive or (), schema.vector(using), under(where, "positive"))
-    negative = _examples(wire.recommend.negative or (), schema.vector(using), under(where, "negative"))
+    positive = _examples(wire.recommend.positive or (), schema.vector(using), strategy, under(where, "positive"))
+    negative = _examples(wire.recommend.negative or (), schema.vector(using), strategy, under(where, "negative"))
     if not positive and (strategy is None or not negative):
         wanted = "at least one" if strategy is None else "a positive or a negative one"
         raise invalid(f"got no positive example, wanted {wanted}", field=under(where, "positive"))
     return Examples(positive, negative, strategy, where)
 
 
-def _examples(values: Sequence[ExampleWire], known: VectorSchema, where: str) -> tuple[Example, ...]:
+def _examples(
+    values: Sequence[ExampleWire], known: VectorSchema, strategy: Strategy | None, where: str
+) -> tuple[Example, ...]:
     if len(values) > MAX_EXAMPLES:
         raise invalid(f"got {len(values)} examples, wanted at most {MAX_EXAMPLES}", field=where)
     found: list[Example] = []
@@ -292,7 +296,9 @@ def _examples(values: Sequence[ExampleWire], known: VectorSchema, where: str) ->
         at = f"{where}[{place}]"
         match value:
             case list():
-                found.append(_vector(value, known, at))
+                vector = _vector(value, known, at)
+                # As in Qdrant, a vector counts in an average with the length it was sent with, under Cosine too.
+                found.append(np.asarray([value], np.float32) if strategy is None else vector)
             case Document():
                 raise unsupported(at, hint="send an id or a vector, or POST /collections/{collection}/recommend")
             case _:

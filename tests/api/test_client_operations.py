@@ -377,8 +377,9 @@ def recommend(client: Client) -> None:
     score = np.where(liked > disliked, (1 + liked / (1 + abs(liked))) / 2, -(1 + disliked / (1 + abs(disliked))) / 2)
     assert ask("best_score", [1, 2], [7]) == best(score, (1, 2, 7))
     assert ask("best_score", [], [7]) == best(-like[7], (7,))
-    mean = 2 * unit[[1, 2]].mean(axis=0) - unit[7]
-    assert ask("average_vector", [1, VECTORS[2].tolist()], [7]) == best(unit @ mean, (1, 7))
+    sent = 5 * VECTORS[2]  # its length counts, as in Qdrant; stored vectors have length 1
+    assert ask("average_vector", [1, sent.tolist()], [7]) == best(unit @ (unit[1] + sent - unit[7]), (1, 7))
+    assert best(unit @ (unit[1] + sent - unit[7]), (1, 7)) != best(unit @ (unit[1] + unit[2] - unit[7]), (1, 7))
 
 
 def lookup(client: Client) -> None:
