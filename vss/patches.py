@@ -1,6 +1,6 @@
 """Payload patches: what a payload becomes.
 
-set        merge keys at the top (or below `key`), as Qdrant's "set payload"
+set        merge keys at the top (or below `key`), as Qdrant's "set payload": a key whose new value is null is removed
 overwrite  the payload becomes `set` (or what lies at `key` does)
 delete     remove keys (paths: `a.b`, `a[].b`)
 clear      the payload becomes `{}`
@@ -44,7 +44,7 @@ def patched(payload: bytes, patch: PayloadPatch) -> bytes:
     value: dict[str, Any] = {} if patch.clear else msgspec.json.decode(payload)
     if patch.set is not None:
         if patch.key is None:
-            value = dict(patch.set) if patch.overwrite else value | patch.set
+            value = dict(patch.set) if patch.overwrite else _merged(value, patch.set)
         else:
             value = _set_at(value, parse_path(patch.key), patch.set, overwrite=patch.overwrite)
     for path in patch.delete:
@@ -66,11 +66,16 @@ def remove_at(value: Any, path: Path) -> None:
             parent.clear()
 
 
+def _merged(value: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: one for name, one in value.items() if name not in new}
+    return kept | {name: one for name, one in new.items() if one is not None}
+
+
 def _set_at(value: Any, path: Path, new: dict[str, Any], *, overwrite: bool) -> Any:
     """The value with `new` merged at the path. What is no object, or no array, and has to be one becomes an empty one;
     elements of arrays exist or nothing happens."""
     if not path:
-        return dict(new) if overwrite or not isinstance(value, dict) else value | new
+        return dict(new) if overwrite else _merged(value if isinstance(value, dict) else {}, new)
     step, rest = path[0], path[1:]
     if isinstance(step, str):
         members = value if isinstance(value, dict) else {}

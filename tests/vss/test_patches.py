@@ -17,6 +17,10 @@ BASE = {"a": {"b": 1, "c": [1, 2]}, "list": [{"x": 1}, 5, {"x": 2}], "a.b": {"do
     [
         (PayloadPatch(set={"n": 1, "new": [1]}), BASE | {"n": 1, "new": [1]}),
         (PayloadPatch(set={"n": 1}, overwrite=True), {"n": 1}),
+        (PayloadPatch(set={"a": None, "new": None}), {name: BASE[name] for name in ("list", "a.b", "n")}),
+        (PayloadPatch(set={"b": None, "z": [None]}, key="a"), BASE | {"a": {"c": [1, 2], "z": [None]}}),
+        (PayloadPatch(set={"z": None}, key="deep.er"), BASE | {"deep": {"er": {}}}),
+        (PayloadPatch(set={"n": None}, overwrite=True), {"n": None}),
         (PayloadPatch(clear=True), {}),
         (PayloadPatch(clear=True, set={"z": 1}), {"z": 1}),
         (PayloadPatch(set={"b": 2}, key="a"), BASE | {"a": {"b": 2, "c": [1, 2]}}),
