@@ -201,8 +201,9 @@ class Catalog:
 
 
 def check_name(name: str) -> str:
-    """A collection's name: letters, digits, `_`, `-`, `.` and inner spaces. It never becomes a path."""
-    if not name or len(name) > MAX_NAME or not _NAME.fullmatch(name):
+    """A collection's name: letters, digits, `_`, `-`, `.` and inner spaces. It never becomes a path of ours, but it
+    stands in URLs, where clients take `.` and `..` for steps."""
+    if len(name) > MAX_NAME or not _NAME.fullmatch(name) or name in (".", ".."):
         raise invalid(
             f"got collection name {name[:80]!r}, wanted letters, digits, '_', '-', '.' and inner spaces, "
             f"at most {MAX_NAME} characters",
