@@ -16,6 +16,7 @@ from vss.jobs.embedding_cache import EmbeddingCache
 from vss.jobs.gate import Fields
 from vss.jobs.importer import DEFAULT_MIN_RECALL, Import, Imported, Tools, run_import
 from vss.jobs.remote import JobWriter
+from vss.jobs.sources.files import KNOWN
 from vss.schema import AUTO, IndexSettings
 from vss.storage.datadir import DataDir
 from vss.storage.imports import Mode
@@ -44,13 +45,29 @@ def _param(given: str) -> tuple[str, int | float | str]:
     return name, value
 
 
+def _pair(given: str) -> tuple[str, str]:
+    """`OLD=NEW` as a pair."""
+    old, equals, new = given.partition("=")
+    if not (old and equals and new):
+        raise typer.BadParameter(f"got {given!r}, wanted OLD=NEW, like body=text")
+    return old, new
+
+
 def index(
-    uri: Annotated[str, typer.Argument(help="A .jsonl, .ndjson or .parquet file: a path, or a URI that fsspec opens.")],
+    uri: Annotated[
+        str, typer.Argument(help=f"A file, glob or directory, or a URI that fsspec opens. Known endings: {KNOWN}.")
+    ],
     collection: Annotated[str, typer.Option("--collection", "-c", help="Made when it is not there.")],
     data: Data = DEFAULT_DATA,
     id_field: Annotated[str, typer.Option(help="Field of the point's id, a string or an integer.")] = "id",
     text_field: Annotated[str | None, typer.Option(help="Field of the text to embed; stays in the payload.")] = None,
-    vector_field: Annotated[str | None, typer.Option(help="Field of the ready vector.")] = None,
+    vector_field: Annotated[str | None, typer.Option(help="Field of the ready vector.  [.npy, .npz: vector]")] = None,
+    ids: Annotated[
+        str | None, typer.Option(help="Ids of a .npy: another .npy, or a text with one a line.  [default: row numbers]")
+    ] = None,
+    rename: Annotated[
+        list[str] | None, typer.Option(metavar="OLD=NEW", help="Give a field another name first; may be repeated.")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(help=f"Embedder of a new collection: {registry.DEFAULT_MODEL}, hashing, a folder or a hub name."),
@@ -81,25 +98,33 @@ def index(
         Path | None, typer.Option(help="File that keeps embeddings, so that a second run reuses them.")
     ] = None,
 ) -> None:
-    """Import a file into a collection: embed, build the index, publish.
+    """Import files into a collection: embed, build the index, publish.
 
-    Rows that cannot be stored go to DATA/dead-letters, with line and reason. Nothing is published when it fails.
+    In CSV every value is text, ids too; a vector is a JSON list. Of an .npz the arrays "vectors" and "ids" are read.
+    Rows that cannot be stored go to DATA/dead-letters, with file, line and reason. Nothing is published when it fails.
 
     \b
     Examples:
       vss index docs.jsonl --collection docs --text-field text
       vss index vectors.parquet --collection items --vector-field vector --metric Dot --mode replace
       vss index vectors.parquet -c items --vector-field vector --index faiss_ivf --index-param storage=pq
+      vss index 'data/*.csv.gz' -c docs --text-field text --rename body=text
+      vss index vectors.npy -c items --ids names.txt
     """
     params = dict(_param(given) for given in index_param or ())
     if params and kind is None:
         raise typer.BadParameter("--index-param needs --index, whose parameters they are")
+    renamed = dict(_pair(one) for one in rename or ())
+    if len(renamed) < len(rename or ()):
+        raise typer.BadParameter("--rename gives one field two names")
+    if vector_field is None and text_field is None and uri.lower().endswith((".npy", ".npz")):
+        vector_field = "vector"
     console = Console(stderr=True)
     folder = DataDir(data)
     job = Import(
         uri=uri,
         collection=collection,
-        fields=Fields(id=id_field, text=text_field, vector=vector_field),
+        fields=Fields(id=id_field, text=text_field, vector=vector_field, ids=ids, rename=renamed),
         model=model,
         metric=metric,
         mode=mode,

@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from vss.errors import Code, VssError
+from vss.jobs.gate import Fields
 from vss.jobs.sources import jsonl
 from vss.jobs.sources.registry import open_source
 from vss.jobs.sources.row import RAW_LIMIT, Row, payload_json
 
 
 def read(uri: str | Path, vector_field: str | None = None) -> list[Row]:
-    with open_source(str(uri), vector_field=vector_field) as source:
+    with open_source(str(uri), Fields(vector=vector_field)) as source:
         rows = list(source.rows())
         assert not rows or rows[-1].end <= source.total
         return rows
@@ -124,8 +125,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(VssError, match="there is no file") as missing:
         read(tmp_path / "none.jsonl")
     assert missing.value.code is Code.NOT_FOUND
-    with pytest.raises(VssError, match=r"ends in \.jsonl, \.ndjson, \.parquet"):
-        read(tmp_path / "a.csv")
+    with pytest.raises(VssError, match=r"ends in \.jsonl, \.ndjson, \.csv, \.parquet"):
+        read(tmp_path / "a.xlsx")
     with pytest.raises(VssError, match="Parquet file cannot be read"):
         read(write(tmp_path / "a.parquet", b"PAR1 this is none"))
     with pytest.raises(VssError, match="cannot open"):

@@ -13,12 +13,13 @@ from vss.types import PointId
 
 
 class Letter(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One refused row: its line from 1, its id where it has one, why, and the row itself, cut off when long."""
+    """One refused row: file and line (from 1), its id where it has one, why, and the row itself, cut off when long."""
 
     line: int
     reason: str
     id: PointId | None = None
     row: str = ""
+    file: str = ""
 
 
 class DeadLetters:
@@ -32,7 +33,7 @@ class DeadLetters:
 
     def add(self, row: Row, reason: str, point_id: PointId | None = None) -> None:
         """Write one row down."""
-        letter = Letter(row.line, reason, point_id, row.shown())
+        letter = Letter(row.line, reason, point_id, row.shown(), row.file)
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self.path, "xb")  # noqa: SIM115 - closed by close()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -21,11 +21,17 @@ from vss.vectors import describe_fault, faults, normalised
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fields:
-    """Which field of a row is what. Either `text` or `vector` is set; everything but id and vector is payload."""
+    """Which field of a row is what. Either `text` or `vector` is set; everything but id and vector is payload.
+
+    ids:    a file of ids beside a `.npy` of vectors; None when they are row numbers
+    rename: new names of fields by old ones, given before anything else looks at a row
+    """
 
     id: str = "id"
     text: str | None = None
     vector: str | None = None
+    ids: str | None = None
+    rename: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

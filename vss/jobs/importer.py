@@ -17,7 +17,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,7 @@ DEFAULT_MIN_RECALL = 0.90
 class Import:
     """What to import, and how.
 
+    uri:        a file, a glob or a directory: a path, or what fsspec opens
     fields:     which field is the id, and which the text or the vector
     model:      embedder of a new collection's texts; an existing collection has its own
     metric:     of a new collection of ready vectors; None is Cosine
@@ -125,7 +126,7 @@ def run_import(data: DataDir, job: Import, tools: Tools) -> Imported:
             if job.index:
                 tools.indexers.choose(job.index.kind, has.metric, has.dim, 0, job.index.params)
         fields, model = _fields(job, known, tools.default_model)
-        source = stack.enter_context(open_source(job.uri, vector_field=fields.vector))
+        source = stack.enter_context(open_source(job.uri, fields))
         rejected = stack.enter_context(DeadLetters(data.path / "dead-letters" / name))
         embedder = None
         if model is not None:
@@ -190,7 +191,7 @@ def _fields(job: Import, known: Schema | None, default: str | None) -> tuple[Fie
     model = job.model or (has.model if has else default)
     if model is None:
         raise invalid("got texts and no model", field="model", hint="give --model")
-    return Fields(id=fields.id, text=text), model
+    return replace(fields, text=text), model
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,13 +382,10 @@ def _index_progress(reporter: Reporter, rows: int) -> Progress:
 
 def _no_rows(rejected: DeadLetters) -> VssError:
     if rejected.first is None:
-        return invalid("the file has no rows; nothing was published", field="uri")
-    return invalid(
-        f"all {rejected.count} rows were refused, the first (line {rejected.first.line}) because of "
-        f"{rejected.first.reason}; nothing was published",
-        field="uri",
-        hint=f"every reason stands in {rejected.path}",
-    )
+        return invalid("there are no rows; nothing was published", field="uri")
+    first, hint = rejected.first, f"every reason stands in {rejected.path}"
+    reason = f"the first (line {first.line} of {first.file}) because of {first.reason}"
+    return invalid(f"all {rejected.count} rows were refused, {reason}; nothing was published", field="uri", hint=hint)
 
 
 def _recall_too_low(segment: SegmentRecord, name: str, recall: float, wanted: float) -> VssError:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import msgspec
 
@@ -13,26 +13,36 @@ BLOCK_BYTES = 1 << 20
 MAX_LINE_BYTES = 4 << 20
 """Longest line: a vector of 65,536 numbers and a payload of 1 MiB fit."""
 
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
+"""What some programs write before UTF-8."""
+
+
+class Readable(Protocol):
+    """Bytes in order."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; none at the end."""
 
 
 class JsonLines:
     """A JSON Lines file. A line that is broken, too long or no object is a row with a fault; empty ones are skipped.
 
-    total: bytes of the file
+    total:    bytes of the file
+    position: how many of them are read; None when they are those of the lines, as in a file that is not compressed
     """
 
-    def __init__(self, file: BinaryIO, total: int) -> None:
+    def __init__(self, file: Readable, total: int, position: Callable[[], int] | None = None) -> None:
         self.total = total
+        self._position = position
         self._file = file
 
     def rows(self) -> Iterator[Row]:
         """As `Source.rows`."""
         end = 0
-        for line, (raw, size) in enumerate(_lines(self._file), start=1):
-            end += size
+        for line, (raw, size) in enumerate(bounded_lines(self._file), start=1):
+            end = self._position() if self._position else end + size
             if line == 1:
-                raw = raw.removeprefix(_BOM)
+                raw = raw.removeprefix(BOM)
             if size > MAX_LINE_BYTES:
                 fault = f"the line is longer than {MAX_LINE_BYTES} bytes"
                 yield Row(line=line, fields=None, fault=fault, size=len(raw), end=end, raw=raw)
@@ -58,7 +68,7 @@ def _parsed(line: int, raw: bytes, end: int) -> Row:
     return Row(line=line, fields=fields, fault=fault, size=len(raw), end=end, raw=raw)
 
 
-def _lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+def bounded_lines(file: Readable) -> Iterator[tuple[bytes, int]]:
     """Each line without its newline, and how many bytes it takes in the file; of an overlong one only its start."""
     kept, size = b"", 0
     while block := file.read(BLOCK_BYTES):

@@ -14,7 +14,7 @@ RAW_LIMIT = 2_000
 """Characters of a row that a dead letter shows."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Row:
     """One row of a source.
 
@@ -24,6 +24,7 @@ class Row:
     size:   bytes that it takes, about
     end:    how far into `Source.total` the source is behind it
     raw:    its bytes, when it has any
+    file:   where it stands
     """
 
     line: int
@@ -32,18 +33,22 @@ class Row:
     end: int
     fault: str | None = None
     raw: bytes = b""
+    file: str = ""
 
     def shown(self) -> str:
         """The row for a person, at most `RAW_LIMIT` characters."""
         if self.raw:
             text = self.raw[: 4 * RAW_LIMIT].decode(errors="replace")
         else:
-            text = msgspec.json.encode(self.fields, enc_hook=_listed).decode(errors="replace")
+            try:
+                text = msgspec.json.encode(self.fields, enc_hook=_listed).decode(errors="replace")
+            except (ValueError, TypeError, OverflowError):  # a lone surrogate; a key that is no string
+                text = ascii(self.fields)
         return text if len(text) <= RAW_LIMIT else text[:RAW_LIMIT] + " ..."
 
 
 class Source(Protocol):
-    """A file of rows, read once and in order, in bounded memory."""
+    """Rows of a file or of several, read once and in order, in bounded memory."""
 
     total: int
     """What `Row.end` runs up to: bytes or rows."""

@@ -1,0 +1,119 @@
+"""Which files a URI names: one, those of a glob, or those of a directory; and their rows one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+import fsspec
+
+from vss.errors import Code, VssError, invalid
+from vss.jobs.sources.row import Row, Source
+
+TEXTS = (".jsonl", ".ndjson", ".csv")
+COMPRESSIONS = (".gz", ".zst")
+FORMATS = (*TEXTS, ".parquet", ".arrow", ".feather", ".arrows", ".npy", ".npz")
+ENDINGS = frozenset((*FORMATS, *(text + compression for text in TEXTS for compression in COMPRESSIONS)))
+KNOWN = f"{', '.join(FORMATS)} (of {', '.join(TEXTS)} also {' and '.join(COMPRESSIONS)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A file: as it is named to people, its path in the file system, its known ending, its bytes."""
+
+    name: str
+    path: str
+    ending: str
+    size: int
+
+
+def ending(name: str) -> str:
+    """The known ending of a path or URI, like `.csv` or `.csv.gz`; "" when it has none."""
+    suffixes = PurePosixPath(urlsplit(name).path if "://" in name else name).suffixes
+    for count in (2, 1):
+        joined = "".join(suffixes[-count:]).lower()
+        if joined in ENDINGS:
+            return joined
+    return ""
+
+
+def find(uri: str) -> tuple[Any, list[Stored]]:
+    """The file system and the files, by name; of a directory those of known endings, none of its folders.
+
+    VssError: NOT_FOUND when there is none; INVALID for an unknown ending; STORAGE when it cannot be looked at.
+    """
+    try:
+        files, path = fsspec.core.url_to_fs(uri)
+        if files.isdir(path):
+            entries = [entry for entry in files.ls(path, detail=True) if ending(entry["name"])]
+            entries = [entry for entry in entries if not PurePosixPath(entry["name"]).name.startswith(".")]
+        elif any(sign in path for sign in "*?[") and not files.exists(path):
+            entries = list(files.glob(path, detail=True).values())
+        else:
+            if not ending(path):
+                raise _unknown(uri)
+            return files, [Stored(uri, path, ending(path), files.size(path) or 0)]
+    except FileNotFoundError as error:
+        raise VssError(Code.NOT_FOUND, f"there is no file {uri}", field="uri") from error
+    except (OSError, ValueError, ImportError) as error:
+        raise VssError(Code.STORAGE, f"cannot open {uri}: {error}", field="uri") from error
+    found = []
+    for entry in sorted(entries, key=lambda entry: str(entry["name"])):
+        if entry["type"] == "file":
+            path = entry["name"]
+            name = path if "://" not in uri else files.unstrip_protocol(path)
+            if not ending(path):
+                raise _unknown(name)
+            found.append(Stored(name, path, ending(path), entry["size"] or 0))
+    if not found:
+        raise VssError(Code.NOT_FOUND, f"there is no file {uri}", field="uri", hint=f"known endings: {KNOWN}")
+    return files, found
+
+
+class Files:
+    """The rows of several files, each opened when the one before is read.
+
+    opened: opens a file; told how many rows came before it
+    rename: new names of fields by old ones
+    total:  bytes of all files
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Stored],
+        opened: Callable[[Stored, int], AbstractContextManager[Source]],
+        rename: Mapping[str, str],
+    ) -> None:
+        self.total = sum(file.size for file in files)
+        self._files, self._opened, self._rename = files, opened, rename
+
+    def rows(self) -> Iterator[Row]:
+        """As `Source.rows`."""
+        before = count = 0
+        for file in self._files:
+            with self._opened(file, count) as source:
+                for row in source.rows():
+                    count += 1
+                    row.file = file.name
+                    row.end = before + row.end * file.size // max(1, source.total)
+                    yield self._renamed(row) if self._rename else row
+            before += file.size
+
+    def _renamed(self, row: Row) -> Row:
+        if row.fields is not None:
+            fields = {self._rename.get(name, name): value for name, value in row.fields.items()}
+            if len(fields) < len(row.fields):
+                twice = sorted(set(self._rename.values()) & set(fields))
+                row.fault, fields = f"two fields have the name {' or '.join(twice)} after renaming", {}
+            row.fields = fields if row.fault is None else None
+        return row
+
+
+def _unknown(name: str) -> VssError:
+    return invalid(
+        f"got {name!r}, wanted a name that ends in {KNOWN}, a glob, or a directory of such files", field="uri"
+    )
