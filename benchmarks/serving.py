@@ -1,6 +1,6 @@
 """HTTP queries against one serving process: requests/s and latency beside the same server's empty reply.
 
-    python -m benchmarks.serving --data vss-demo --collection python-docs
+    python -m benchmarks.serving --data .demo --collection stdlib
 
 Starts `vss serve` on that data (pinned to the first core, the client to the second), waits for the first correct
 answer, then runs bounded closed loops over keep-alive connections, the empty reply and the query in turn, five times.
