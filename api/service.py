@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 
 from api.metrics import Metrics
 from api.settings import Settings
+from vss import canary
 from vss.engines.local import LocalEngine
 from vss.errors import Code, VssError
-from vss.protocols import Indexers, Models
+from vss.protocols import Deadline, EmbedderInfo, Indexers, Models
 from vss.schema import VectorSchema
+from vss.storage.npy import map_npy
+from vss.types import Role, Vectors
 
 
 @dataclass(slots=True, kw_only=True)
@@ -19,6 +22,7 @@ class Service:
     model_names: the embedders that are served; some may be loading still
     warm:        whether every collection was opened once
     draining:    whether the server was told to stop
+    canaries:    (model, sha256 of stored canaries) -> why the model does not make them, or None: it does
     """
 
     engine: LocalEngine
@@ -29,6 +33,7 @@ class Service:
     model_names: tuple[str, ...] = ()
     warm: bool = False
     draining: bool = field(default=False)
+    canaries: dict[tuple[str, str], VssError | None] = field(default_factory=dict)
 
     def not_ready(self) -> str | None:
         """Why requests should go elsewhere, or None."""
@@ -57,8 +62,13 @@ class Service:
                 hint="embed with the collection's model, or build a collection with yours",
             )
 
-    def text_model(self, vector: VectorSchema) -> str:
-        """The model that embeds texts for a vector. VssError: NOT_FOUND, UNAVAILABLE, FINGERPRINT_MISMATCH."""
+    async def text_model(self, name: str, using: str) -> str:
+        """The model that embeds texts for a collection's vector, once it has shown that it is the one that made them.
+
+        VssError: NOT_FOUND, UNAVAILABLE, FINGERPRINT_MISMATCH (another model, or one that does not make the canaries).
+        """
+        collection = self.engine.collection(name)
+        vector = collection.schema.vectors[using]
         assert vector.model is not None
         info = self.models.info(vector.model)
         if info.fingerprint != vector.fingerprint:
@@ -68,4 +78,23 @@ class Service:
                 f"the collection's vectors were made with {vector.fingerprint!r}",
                 hint="serve the model that the collection was made with, or embed the collection anew",
             )
+        manifest = collection.view().manifest
+        record = manifest.models.get(using) if manifest else None
+        if record is not None:
+            shown = (vector.model, record.canaries.sha256)
+            if shown not in self.canaries:
+                stored = map_npy(collection.artifacts.path(record.canaries))
+                made = await self.models.embed(vector.model, canary.TEXTS, Role.DOCUMENT, Deadline())
+                self.canaries[shown] = _mismatch(info, made, stored)
+            error = self.canaries[shown]
+            if error is not None:
+                raise error
         return vector.model
+
+
+def _mismatch(info: EmbedderInfo, made: Vectors, stored: Vectors) -> VssError | None:
+    try:
+        canary.compare(info, made, stored)
+    except VssError as error:
+        return error
+    return None

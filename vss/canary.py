@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from vss.errors import Code, VssError
-from vss.protocols import Embedder
+from vss.protocols import Embedder, EmbedderInfo
 from vss.types import Metric, Role, Vectors
 from vss.vectors import normalised
 
@@ -61,16 +61,21 @@ def make(embedder: Embedder) -> Vectors:
 
 
 def check(embedder: Embedder, vectors: Vectors) -> None:
-    """Raise VssError (FINGERPRINT_MISMATCH) when any canary's cosine with `(32, dim)` is below `AGREEMENT`."""
-    made = make(embedder)
-    wanted = (len(TEXTS), embedder.info.dim)
+    """Raise VssError (FINGERPRINT_MISMATCH) when the embedder does not make these `(32, dim)` canaries."""
+    compare(embedder.info, make(embedder), vectors)
+
+
+def compare(info: EmbedderInfo, made: Vectors, vectors: Vectors) -> None:
+    """Raise VssError (FINGERPRINT_MISMATCH) when any of the `(32, dim)` canaries that an embedder made has a cosine
+    below `AGREEMENT` with the stored one."""
+    wanted = (len(TEXTS), info.dim)
     if vectors.shape != wanted:
         raise VssError(
             Code.FINGERPRINT_MISMATCH,
-            f"got canary vectors of shape {vectors.shape}, wanted {wanted} for {embedder.info.name}",
+            f"got canary vectors of shape {vectors.shape}, wanted {wanted} for {info.name}",
             hint="the collection was made with another model",
         )
-    if embedder.info.metric is Metric.COSINE:
+    if info.metric is Metric.COSINE:
         cosines = np.einsum("ij,ij->i", made, vectors)
     else:
         cosines = np.einsum("ij,ij->i", normalised(made), normalised(vectors))
@@ -78,7 +83,7 @@ def check(embedder: Embedder, vectors: Vectors) -> None:
     if not cosines[worst] >= AGREEMENT:
         raise VssError(
             Code.FINGERPRINT_MISMATCH,
-            f"{embedder.info.name} ({embedder.info.device}, {embedder.info.precision}) makes canary {worst} "
+            f"{info.name} ({info.device}, {info.precision}) makes canary {worst} "
             f"with cosine {cosines[worst]:.4f} to the stored one, wanted at least {AGREEMENT}",
             hint="serve the collection with the model it was made with, or set the precision to float32",
         )

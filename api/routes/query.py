@@ -118,7 +118,7 @@ async def _run(service: Service, name: str, view: View, asked: Sequence[_Asked],
         _resolve(service, view, one)
     if any(isinstance(one.query.target, Text) for one in asked):
         with service.metrics.stage(name, "embed"):
-            await _embed(service, view, asked, deadline)
+            await _embed(service, name, view, asked, deadline)
     started = perf_counter()
     with service.metrics.stage(name, "ann"):
         await _search(view, asked)
@@ -212,14 +212,14 @@ def _places(view: View, ids: Sequence[PointId]) -> frozenset[tuple[int, int]]:
     return frozenset((number[id(found[0])], found[1]) for one in ids if (found := view.find(one)) is not None)
 
 
-async def _embed(service: Service, view: View, asked: Sequence[_Asked], deadline: Deadline) -> None:
+async def _embed(service: Service, name: str, view: View, asked: Sequence[_Asked], deadline: Deadline) -> None:
     waiting: dict[str, list[tuple[_Asked, str]]] = defaultdict(list)
     for one in asked:
         if isinstance(one.query.target, Text):
             waiting[one.query.using].append((one, one.query.target.text))
     for using, members in waiting.items():
         schema = view.schema.vectors[using]
-        model = service.text_model(schema)
+        model = await service.text_model(name, using)
         made = await service.models.embed(model, [text for _, text in members], Role.QUERY, deadline)
         vectors = as_vectors(made, schema.dim, schema.metric, field="query")
         for place, (one, _) in enumerate(members):

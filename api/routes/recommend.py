@@ -28,7 +28,7 @@ async def recommend_points(service: Service, request: Request) -> Response:
     vector = view.schema.vectors[asked.using]
     service.check_fingerprint(vector, wire.vss.fingerprint if wire.vss else None)
     if asked.query is not None and vector.model is not None:
-        service.text_model(vector)
+        await service.text_model(name, asked.using)
     done = await recommend(view, asked, service.models)
     for stage, milliseconds in done.timings_ms.items():
         service.metrics.search_seconds.labels(name, STAGES.get(stage, stage)).observe(milliseconds / 1000)

@@ -127,7 +127,7 @@ async def _carry_out(
     drafts = [step for step in steps if isinstance(step, Drafted)]
     for one in drafts:
         _check_fingerprint(service, one, schema)
-    await _embed(service, [one.draft for one in drafts], schema, deadline_of(request))
+    await _embed(service, name, [one.draft for one in drafts], schema, deadline_of(request))
 
     def write() -> Future[int]:
         changes: list[Change] = [step.change() if isinstance(step, Drafted) else step for step in steps]
@@ -152,23 +152,23 @@ def _check_fingerprint(service: Service, step: Drafted, schema: Schema) -> None:
                 raise located(error, where) from None
 
 
-async def _embed(service: Service, drafts: Sequence[Draft], schema: Schema, deadline: Deadline) -> None:
+async def _embed(service: Service, name: str, drafts: Sequence[Draft], schema: Schema, deadline: Deadline) -> None:
     """Turn the texts of all drafts into vectors, those of one name together."""
     by_name: dict[str, list[tuple[Draft, int, str]]] = defaultdict(list)
     for draft in drafts:
         for place in draft.texts:
             by_name[place.name].append((draft, place.point, place.text))
-    for name, places in by_name.items():
-        known = schema.vectors[name]
-        model = service.text_model(known)
+    for using, places in by_name.items():
+        known = schema.vectors[using]
+        model = await service.text_model(name, using)
         made = await service.models.embed(model, [text for _, _, text in places], Role.DOCUMENT, deadline)
         try:
             vectors = as_vectors(made, known.dim, known.metric)
         except VssError as error:
             draft, point, _ = places[0]
-            raise located(error, draft.place(point, name)) from error
+            raise located(error, draft.place(point, using)) from error
         for (draft, point, _), vector in zip(places, vectors, strict=True):
-            draft.vectors[point][name] = vector
+            draft.vectors[point][using] = vector
 
 
 def _written(seq: int, wait: bool) -> WrittenReply:
