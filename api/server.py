@@ -61,7 +61,7 @@ def serve(settings: Settings) -> None:
     # FAISS reads it when it is imported, which happens when the first collection with a graph is opened.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     data = DataDir(settings.data)
-    engine = LocalEngine(data, INDEXERS, writable=True)
+    engine = LocalEngine(data, INDEXERS, writable=True, lock_wait=LOCK_SECONDS)
     try:
         models = model_host(settings)
         models.start()
