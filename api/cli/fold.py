@@ -9,12 +9,12 @@ from rich.console import Console
 from api.cli import bars, registry
 from api.cli.options import DEFAULT_DATA, Collection, Data
 from vss.engines.local import LocalEngine
-from vss.errors import Code, VssError
 from vss.jobs.remote import JobWriter
 from vss.storage.datadir import DataDir
 from vss.storage.fold import fold as fold_parts
 from vss.storage.fold import to_merge
 from vss.storage.manifest import Manifest
+from vss.storage.publish import until_published
 
 ATTEMPTS = 5
 """How often a fold that another job overtook is done again."""
@@ -34,7 +34,8 @@ def fold(collection: Collection, data: Data = DEFAULT_DATA) -> None:
     show = bars.reporter(console)
     try:
         target = engine.collection(collection)
-        for attempt in range(1, ATTEMPTS + 1):
+
+        def once() -> Manifest:
             rows = sum(part.count() for part in to_merge(target.view()))
             show.phase("index", rows, "vectors")
             done = 0
@@ -44,14 +45,10 @@ def fold(collection: Collection, data: Data = DEFAULT_DATA) -> None:
                 done += count
                 show.update(done, done)
 
-            try:
-                manifest = fold_parts(
-                    target, JobWriter(folder), indexers, threads=len(os.sched_getaffinity(0)), progress=progress
-                )
-                break
-            except VssError as error:
-                if error.code is not Code.CONFLICT or attempt == ATTEMPTS:
-                    raise
+            threads = len(os.sched_getaffinity(0))
+            return fold_parts(target, JobWriter(folder), indexers, threads=threads, progress=progress)
+
+        manifest = until_published(once, ATTEMPTS)
     finally:
         show.close()
         engine.close()

@@ -19,11 +19,8 @@ from vss.storage.commit import CommitThread
 from vss.storage.datadir import DataDir, WriterLock
 from vss.storage.fold import LIVE_BYTES, LIVE_OPERATIONS, seal
 from vss.storage.manifest import Manifest
-from vss.storage.publish import publish
+from vss.storage.publish import CHEAP_ATTEMPTS, publish, until_published
 from vss.types import PointId
-
-PUBLISH_ATTEMPTS = 20
-"""How often a publication that another one overtook is tried again."""
 
 
 class LocalEngine:
@@ -129,14 +126,7 @@ class LocalEngine:
     def _drop_leftovers(self, name: str) -> None:
         """Seal by the schema of now: the new generation holds no vectors that it does not name."""
         collection = self.collection(name)
-        for _ in range(PUBLISH_ATTEMPTS):
-            try:
-                seal(collection, self, self._indexers)
-                return
-            except VssError as error:
-                if error.code is not Code.CONFLICT:
-                    raise
-        raise VssError(Code.CONFLICT, "other jobs kept publishing meanwhile", hint="try again")
+        until_published(lambda: seal(collection, self, self._indexers), CHEAP_ATTEMPTS)
 
     def write(self, name: str, changes: Sequence[Change]) -> Future[int]:
         """Carry out changes in order (see `CommitThread.submit`). The future gives the last seq, once it is on disk."""

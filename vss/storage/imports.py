@@ -11,18 +11,14 @@ from enum import StrEnum
 
 import numpy as np
 
-from vss.errors import Code, VssError
 from vss.protocols import Indexers
 from vss.storage.collection import Collection
 from vss.storage.fold import seal
 from vss.storage.manifest import Manifest, ModelRecord, SegmentRecord
-from vss.storage.publish import Publisher, next_manifest, with_tombstones
+from vss.storage.publish import CHEAP_ATTEMPTS, Publisher, next_manifest, until_published, with_tombstones
 from vss.storage.segment import Segment
 from vss.storage.view import View
 from vss.types import Mask
-
-ATTEMPTS = 20
-"""How often a publication that another one overtook is tried again."""
 
 
 class Mode(StrEnum):
@@ -49,21 +45,17 @@ def adopt(
     Raises VssError (CONFLICT) when other jobs kept overtaking it.
     """
     imported = Segment(record, collection.artifacts, indexers)
+
+    def settle() -> Manifest:
+        if mode is Mode.REPLACE and _covered(collection.view()) < started_seq:
+            # What was live before the import goes, unless it was written since. Only rows of segments can tell.
+            seal(collection, publisher, indexers)
+        manifest = _manifest(collection, imported, started_seq, mode, models, source)
+        publisher.publish(manifest)
+        return manifest
+
     try:
-        for _ in range(ATTEMPTS):
-            try:
-                if mode is Mode.REPLACE and _covered(collection.view()) < started_seq:
-                    # What was live before the import goes, unless it was written since. Only rows of segments can tell.
-                    seal(collection, publisher, indexers)
-                manifest = _manifest(collection, imported, started_seq, mode, models, source)
-                publisher.publish(manifest)
-                return manifest
-            except VssError as error:
-                if error.code is not Code.CONFLICT:
-                    raise
-        raise VssError(
-            Code.CONFLICT, f"other jobs published {ATTEMPTS} times while this one tried", hint="run the import again"
-        )
+        return until_published(settle, CHEAP_ATTEMPTS)
     finally:
         imported.close()
 

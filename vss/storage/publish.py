@@ -6,13 +6,15 @@ A job builds artifacts in its own process, then hands its manifest to a `Publish
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from msgspec.structs import replace
 
+from vss.errors import Code, VssError
 from vss.storage.build import store_rows
 from vss.storage.collection import Collection
 from vss.storage.datadir import DataDir, WriterLock
@@ -22,12 +24,33 @@ from vss.storage.segment import Segment
 from vss.storage.view import View
 from vss.types import Mask
 
+T = TypeVar("T")
+
+CHEAP_ATTEMPTS = 20
+"""How often what takes little time is done again when another publication overtook it."""
+
 
 class Publisher(Protocol):
     """Who commits for a job."""
 
     def publish(self, manifest: Manifest) -> None:
         """Make the manifest current. VssError (CONFLICT) when its parent no longer is; nothing is published then."""
+
+
+def until_published(job: Callable[[], T], attempts: int) -> T:
+    """What `job` returns; done again each time that another publication overtook its own.
+
+    Raises VssError (CONFLICT) when that happened `attempts` times, and whatever else the job raises at once.
+    """
+    for _ in range(attempts):
+        try:
+            return job()
+        except VssError as error:
+            if error.code is not Code.CONFLICT:
+                raise
+    raise VssError(
+        Code.CONFLICT, f"other jobs published {attempts} times while this one tried", hint="run the job again"
+    )
 
 
 def publish(log: Log, manifests: Path, manifest: Manifest) -> None:
