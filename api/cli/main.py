@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import typer
 
-from api.cli import demo, doctor, fold, index, search, serve
+from api.cli import bench, demo, doctor, fold, index, search, serve
 from vss.errors import VssError
 
 commands = typer.Typer(
@@ -30,6 +30,7 @@ commands.command("index")(index.index)
 commands.command("fold")(fold.fold)
 commands.command("search")(search.search)
 commands.command("doctor")(doctor.doctor)
+commands.add_typer(bench.group)
 
 
 @commands.callback()

@@ -1,0 +1,1 @@
+"""`vss bench`: measures this machine, the index backends beside the raw libraries, imports, writes and the server."""
