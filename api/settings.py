@@ -14,6 +14,7 @@ import msgspec
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from vss.cores import usable_cores
 from vss.errors import invalid
 
 ELSEWHERE = frozenset({"VSS_LOG", "VSS_DEBUG", "VSS_PRECISION", "VSS_WRITE_DOCS"})
@@ -46,7 +47,7 @@ class Settings(BaseSettings):
     rerankers: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_split)] = Field(
         default=None, description="None: all that the models allow; also cross_encoder:<folder or org/model>"
     )
-    threads: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, description="of models and jobs")
+    threads: int = Field(default_factory=usable_cores, ge=1, description="of models and jobs")
     max_body_bytes: int = Field(default=32 << 20, ge=1024)
     max_in_flight: int = Field(default=1024, ge=1, description="requests at once; more get 429")
     drain_seconds: float = Field(default=1.0, ge=0, le=8, description="from SIGTERM until new connections are refused")

@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer, __version__
 
-from embedders.device import usable_cores
 from embedders.registry import MINILM, open_embedder
+from vss.cores import usable_cores
 from vss.types import Role
 
 SEED = 5

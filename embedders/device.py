@@ -7,13 +7,10 @@ decided is noted, so that the next start need not measure.
 from __future__ import annotations
 
 import logging
-import math
-import os
 import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -42,17 +39,6 @@ class Choice:
     device: str
     precision: str
     direct: bool
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: its affinity, and the CPU quota of its control group (a container's limit)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        cores = min(cores, math.ceil(int(quota) / int(period)))
-    except (OSError, ValueError):  # no such limit
-        pass
-    return max(1, cores)
 
 
 def choose(

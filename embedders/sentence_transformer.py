@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from embedders.device import choose, usable_cores
+from embedders.device import choose
 from embedders.encoder import Encoder
 from embedders.fingerprint import check_pin, contents, fingerprint, refuse_unsafe
 from embedders.loading import fetch, load, set_threads
 from embedders.notes import Notes
+from vss.cores import usable_cores
 from vss.errors import Code, VssError
 from vss.protocols import EmbedderInfo, TokenVectors
 from vss.types import Metric, Role, Vectors

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from embedders.device import usable_cores
 from embedders.encoder import by_budget
 from embedders.loading import fetch, load_cross_encoder, set_threads
 from embedders.rerank.texts import by_text, different_texts, shares
+from vss.cores import usable_cores
 from vss.errors import Code, VssError, invalid
 from vss.protocols import Candidates, Deadline, RerankQuery
 from vss.types import Scores
