@@ -14,12 +14,16 @@ from api.cli import bars, registry
 from api.cli.options import DEFAULT_DATA, Data
 from vss.jobs.embedding_cache import EmbeddingCache
 from vss.jobs.gate import Fields
-from vss.jobs.importer import DEFAULT_MIN_RECALL, Import, Imported, Tools, run_import
+from vss.jobs.importer import Imported, Tools, run_import
+from vss.jobs.living import LivingCollection
+from vss.jobs.measure import DEFAULT_MIN_RECALL
 from vss.jobs.remote import JobWriter
+from vss.jobs.request import Import
 from vss.jobs.sources.files import KNOWN
 from vss.schema import AUTO, IndexSettings
 from vss.storage.datadir import DataDir
 from vss.storage.imports import Mode
+from vss.storage.manifest import Manifest
 from vss.types import Metric
 
 KINDS = (AUTO, *registry.kinds())
@@ -123,31 +127,33 @@ def index(
     folder = DataDir(data)
     job = Import(
         uri=uri,
-        collection=collection,
         fields=Fields(id=id_field, text=text_field, vector=vector_field, ids=ids, rename=renamed),
         model=model,
         metric=metric,
-        mode=mode,
         index=IndexSettings(kind=kind, params=params) if kind else None,
         min_recall=min_recall,
     )
     with ExitStack() as stack:
         cache = stack.enter_context(EmbeddingCache(embedding_cache)) if embedding_cache else None
+        indexers = registry.indexers()
         tools = Tools(
-            indexers=registry.indexers(),
+            indexers=indexers,
             embedders=registry.embedders(folder.path),
-            writer=JobWriter(folder),
             reporter=bars.reporter(console),
             threads=len(os.sched_getaffinity(0)),
+            dead_letters=folder.path / "dead-letters",
             default_model=registry.DEFAULT_MODEL,
             cache=cache,
         )
-        done = run_import(folder, job, tools)
+        destination = stack.enter_context(
+            LivingCollection(folder, collection, indexers=indexers, writer=JobWriter(folder), mode=mode)
+        )
+        done = run_import(job, destination, tools)
     for line in summary(collection, done):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def summary(collection: str, done: Imported) -> list[str]:
+def summary(collection: str, done: Imported[Manifest]) -> list[str]:
     """What an import did, for people."""
     reused = f", {done.cached:,} embeddings reused" if done.cached else ""
     lines = [f"{collection}: generation {done.manifest.generation}, {done.rows:,} rows in {done.seconds:.1f} s{reused}"]

@@ -12,13 +12,17 @@ import pytest
 from embedders.registry import open_embedder
 from indexers.registry import INDEXERS
 from vss.jobs.gate import Fields
-from vss.jobs.importer import Import, Imported, Tools, run_import
+from vss.jobs.importer import Imported, Tools, run_import
+from vss.jobs.living import LivingCollection
 from vss.jobs.progress import Silent
-from vss.jobs.remote import LocalWriter
+from vss.jobs.remote import LocalWriter, Writer
+from vss.jobs.request import Import
 from vss.storage.datadir import DataDir
+from vss.storage.imports import Mode
+from vss.storage.manifest import Manifest
 
 Write = Callable[[Iterable[Any]], Path]
-Run = Callable[..., Imported]
+Run = Callable[..., Imported[Manifest]]
 
 
 @pytest.fixture
@@ -28,7 +32,8 @@ def data(tmp_path: Path) -> DataDir:
 
 @pytest.fixture
 def tools(data: DataDir) -> Tools:
-    return Tools(indexers=INDEXERS, embedders=open_embedder, writer=LocalWriter(data), reporter=Silent(), threads=1)
+    folder = data.path / "dead-letters"
+    return Tools(indexers=INDEXERS, embedders=open_embedder, reporter=Silent(), threads=1, dead_letters=folder)
 
 
 @pytest.fixture
@@ -48,8 +53,19 @@ def write(tmp_path: Path) -> Write:
 def run(data: DataDir, tools: Tools) -> Run:
     """Import a file into collection "c": of texts with `text=`, else of vectors in the field `vector`."""
 
-    def run_it(path: Path, *, text: str | None = None, collection: str = "c", **options: Any) -> Imported:
-        fields = Fields(text=text, vector=None if text else "vector")
-        return run_import(data, Import(uri=str(path), collection=collection, fields=fields, **options), tools)
+    def run_it(
+        uri: object,
+        *,
+        text: str | None = None,
+        fields: Fields | None = None,
+        collection: str = "c",
+        mode: Mode = Mode.UPSERT,
+        writer: Writer | None = None,
+        **options: Any,
+    ) -> Imported[Manifest]:
+        fields = fields or Fields(text=text, vector=None if text else "vector")
+        writer = writer or LocalWriter(data)
+        with LivingCollection(data, collection, indexers=tools.indexers, writer=writer, mode=mode) as destination:
+            return run_import(Import(uri=str(uri), fields=fields, **options), destination, tools)
 
     return run_it

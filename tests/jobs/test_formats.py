@@ -22,7 +22,6 @@ from tests.jobs.conftest import Run, Write
 from tests.jobs.test_importer import DIM, clustered, letters, names, reading
 from vss.errors import Code, VssError
 from vss.jobs.gate import Fields
-from vss.jobs.importer import Import, Tools, run_import
 from vss.jobs.sources.registry import open_source
 from vss.jobs.sources.row import Row
 from vss.storage.datadir import DataDir
@@ -111,9 +110,7 @@ def test_a_format_gives_what_json_lines_give(
 
 
 @pytest.mark.parametrize("kind", ["numbers", "ids.npy", "names.npy", "names.txt", "npz", "npz numbers"])
-def test_arrays_give_what_json_lines_give(
-    data: DataDir, write: Write, tools: Tools, run: Run, tmp_path: Path, kind: str
-) -> None:
+def test_arrays_give_what_json_lines_give(data: DataDir, write: Write, run: Run, tmp_path: Path, kind: str) -> None:
     ids: list[Any] = {"numbers": list(range(ROWS)), "npz numbers": list(range(ROWS))}.get(kind) or [
         n * 7 - 50 if kind == "ids.npy" else f"naïve {n}" for n in range(ROWS)
     ]
@@ -134,7 +131,7 @@ def test_arrays_give_what_json_lines_give(
                 Path(beside).write_text("\n".join(ids) + "\n")
     run(write({"id": i, "vector": v.tolist()} for i, v in zip(ids, VECTORS, strict=True)), metric=Metric.EUCLID)
     fields = Fields(vector="vector", ids=beside)
-    done = run_import(data, Import(uri=str(file), collection="o", fields=fields, metric=Metric.EUCLID), tools)
+    done = run(file, collection="o", fields=fields, metric=Metric.EUCLID)
     assert (done.rows, done.rejected) == (ROWS, 0)
     assert_same(data, "c", "o", ids)
 
@@ -230,14 +227,13 @@ def test_a_compressed_file_without_its_last_bytes_is_an_error(tmp_path: Path, na
         read(tmp_path / name, Fields(vector="vector"))
 
 
-def test_renamed_fields(data: DataDir, write: Write, tools: Tools, run: Run, tmp_path: Path) -> None:
+def test_renamed_fields(data: DataDir, write: Write, run: Run, tmp_path: Path) -> None:
     run(write(TEXT_ROWS), metric=Metric.EUCLID)
     other = table().rename_columns(["key", "emb", "note"])
     fields = Fields(vector="vector", rename={"key": "id", "emb": "vector"})
     for name, make in {"o.parquet": pq.write_table, "o.feather": feather.write_feather}.items():
         make(other, str(tmp_path / name))
-        job = Import(uri=str(tmp_path / name), collection=name[2:], fields=fields, metric=Metric.EUCLID)
-        run_import(data, job, tools)
+        run(tmp_path / name, collection=name[2:], fields=fields, metric=Metric.EUCLID)
         assert_same(data, "c", name[2:], [row["id"] for row in TEXT_ROWS])
     file = write([{"id": 1, "key": 2}, {"key": 3}])
     first, second = read(file, Fields(rename={"key": "id"}))
@@ -299,13 +295,13 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
         read(tmp_path / "v.npy", Fields(vector="v"))
 
 
-def test_an_id_that_is_not_unicode_is_written_down(run: Run, tools: Tools, data: DataDir, tmp_path: Path) -> None:
+def test_an_id_that_is_not_unicode_is_written_down(run: Run, tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", VECTORS)
     ids = [f"n{n}" for n in range(ROWS)]
     ids[4] = "\ud800"
     np.save(tmp_path / "ids.npy", np.array(ids))
     fields = Fields(vector="vector", ids=str(tmp_path / "ids.npy"))
-    done = run_import(data, Import(uri=str(tmp_path / "v.npy"), collection="c", fields=fields), tools)
+    done = run(tmp_path / "v.npy", fields=fields)
     (letter,) = letters(done.dead_letters)
     assert letter.line == 5
     assert "lone surrogate" in letter.reason

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,11 @@ from vss import canary
 from vss.distance import exact_search
 from vss.engines.local import LocalEngine
 from vss.errors import Code, VssError
-from vss.jobs import importer
+from vss.jobs import chunks
 from vss.jobs.dead_letters import Letter
 from vss.jobs.embedding_cache import EmbeddingCache
 from vss.jobs.gate import Fields
-from vss.jobs.importer import Import, Tools, run_import
+from vss.jobs.importer import Tools
 from vss.jobs.progress import Lines, Silent
 from vss.points import Point
 from vss.protocols import IndexSpec
@@ -85,7 +84,7 @@ def letters(path: Path | None) -> list[Letter]:
 def test_an_import_finds_the_true_neighbours(
     data: DataDir, write: Write, run: Run, monkeypatch: pytest.MonkeyPatch, metric: Metric, kind: str
 ) -> None:
-    monkeypatch.setattr(importer, "CHUNK_ROWS", 300)
+    monkeypatch.setattr(chunks, "CHUNK_ROWS", 300)
     vectors = clustered(1_000)
     done = run(write(rows_of(vectors)), metric=metric, index=IndexSettings(kind=kind))
     assert (done.rows, done.rejected, done.dead_letters) == (1_000, 0, None)
@@ -344,11 +343,10 @@ def test_another_model_than_the_collections_is_refused_with_both_fingerprints(
     ],
 )
 def test_requests_that_contradict_themselves(
-    data: DataDir, tools: Tools, write: Write, options: dict[str, Any], said: str
+    data: DataDir, run: Run, write: Write, options: dict[str, Any], said: str
 ) -> None:
-    given = {"uri": str(write(GOOD)), "collection": "c"} | options
     with pytest.raises(VssError, match=said):
-        run_import(data, Import(**given), tools)
+        run(write(GOOD), **options)
     assert names(data) == []
 
 
@@ -397,10 +395,13 @@ def test_writes_acknowledged_while_it_runs_win(data: DataDir, write: Write, run:
             put("new", b'{"by":"writer"}')
             engine.remove("c", ["gone", "imported and gone"]).result()
 
-        tools.writer = ThroughEngine(engine)
         tools.reporter = Meanwhile(write_meanwhile)
         rows = ("both", "during", "gone", "imported and gone", "imported")
-        run(write([{"id": name, "vector": [2, 2], "by": "import"} for name in rows]), mode=mode)
+        run(
+            write([{"id": name, "vector": [2, 2], "by": "import"} for name in rows]),
+            mode=mode,
+            writer=ThroughEngine(engine),
+        )
         found = {
             point.id: json.loads(point.payload)["by"]
             for point in engine.collection("c").view().retrieve(["before", "new", *rows])
@@ -424,20 +425,17 @@ class Counting(HashingEmbedder):
 
 
 def test_a_second_run_reuses_the_embeddings_bit_for_bit(
-    data: DataDir, write: Write, tools: Tools, tmp_path: Path
+    data: DataDir, write: Write, run: Run, tools: Tools, tmp_path: Path
 ) -> None:
     rows = [{"id": n, "text": f"text {n}"} for n in range(50)]
     embedder = Counting()
+    tools.embedders = lambda name: embedder
     stored = []
     for extra, hits in ((0, 0), (1, 50)):
         with EmbeddingCache(tmp_path / "cache.db") as cache:
-            job = Import(
-                uri=str(write(rows + [{"id": 50 + n, "text": f"more {n}"} for n in range(extra)])),
-                collection=f"c{extra}",
-                fields=Fields(text="text"),
-                model="counting",
-            )
-            done = run_import(data, job, replace(tools, embedders=lambda name: embedder, cache=cache))
+            tools.cache = cache
+            more = [{"id": 50 + n, "text": f"more {n}"} for n in range(extra)]
+            done = run(write(rows + more), text="text", model="counting", collection=f"c{extra}")
             assert done.cached == hits
         with reading(data, f"c{extra}") as view:
             stored.append(np.stack([point.vectors[""] for point in view.retrieve(range(50))]))
@@ -469,15 +467,18 @@ from pathlib import Path
 from indexers.faiss_hnsw import FaissHnswBuilder
 from indexers.registry import INDEXERS
 from vss.jobs.gate import Fields
-from vss.jobs.importer import Import, Tools, run_import
+from vss.jobs.importer import Tools, run_import
+from vss.jobs.living import LivingCollection
 from vss.jobs.progress import Silent
 from vss.jobs.remote import LocalWriter
+from vss.jobs.request import Import
 from vss.schema import IndexSettings
 from vss.storage.datadir import DataDir
 data = DataDir(Path(sys.argv[1]))
-tools = Tools(indexers=INDEXERS, embedders=None, writer=LocalWriter(data), reporter=Silent(), threads=1)
-job = Import(uri=sys.argv[2], collection="c", fields=Fields(vector="vector"), index=IndexSettings(kind="flat"))
-run_import(data, job, tools)
+tools = Tools(indexers=INDEXERS, embedders=None, reporter=Silent(), threads=1, dead_letters=data.path)
+job = Import(uri=sys.argv[2], fields=Fields(vector="vector"), index=IndexSettings(kind="flat"))
+with LivingCollection(data, "c", indexers=INDEXERS, writer=LocalWriter(data)) as destination:
+    run_import(job, destination, tools)
 print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 """
 

@@ -1,14 +1,13 @@
-"""A bulk import: a file of rows becomes one indexed segment, published as the next generation.
+"""A bulk import: a file of rows becomes one indexed segment, which its destination publishes.
 
-    read    rows stream in (`sources`), in chunks of bounded size
-    gate    each row passes the checks of a REST write, or becomes a dead letter (`gate`, `dead_letters`)
-    embed   texts become vectors (`embedding_cache`)
-    build   `SegmentBuilder` writes, indexes and calibrates
-    measure a generation whose recall falls short is not published
-    adopt   the generation is published; writes acknowledged since the start win (`storage.imports`)
+    read     rows stream in (`sources`), in chunks of bounded size (`chunks`)
+    gate     each row passes the checks of a REST write, or becomes a dead letter (`gate`, `dead_letters`)
+    embed    texts become vectors (`embedding_cache`)
+    build    `SegmentBuilder` writes, indexes and calibrates
+    measure  a generation whose recall falls short is not published (`measure`)
+    publish  the destination keeps it (`destination`)
 
-When any step fails nothing is published, what was staged is removed, and so is the collection if the job made it and
-nobody else has written to it.
+When any step fails nothing is published, and what was staged or made is removed.
 """
 
 from __future__ import annotations
@@ -17,67 +16,39 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from vss import canary
-from vss.engines.local import LocalEngine
 from vss.errors import Code, VssError, invalid
+from vss.jobs.chunks import chunks
 from vss.jobs.dead_letters import DeadLetters
+from vss.jobs.destination import Destination, Site
 from vss.jobs.embedding_cache import EmbeddingCache, embed
-from vss.jobs.gate import Accepted, Fields, Gate
+from vss.jobs.gate import Accepted, Gate
+from vss.jobs.measure import best_recall, check_recall
 from vss.jobs.progress import Reporter
-from vss.jobs.remote import Writer
+from vss.jobs.request import Import, fields_of
 from vss.jobs.sources.registry import open_source
 from vss.jobs.sources.row import Row
 from vss.protocols import Embedder, Indexers
-from vss.schema import DEFAULT_VECTOR, IndexSettings, Schema, VectorSchema
+from vss.schema import IndexSettings, Schema, VectorSchema
 from vss.storage.build import Block, SegmentBuilder
-from vss.storage.catalog import check_name
-from vss.storage.collection import Collection
-from vss.storage.datadir import DataDir
-from vss.storage.imports import Mode, adopt
-from vss.storage.manifest import Manifest, ModelRecord, SegmentRecord
-from vss.storage.npy import map_npy, save_npy
+from vss.storage.manifest import ModelRecord, SegmentRecord
+from vss.storage.npy import save_npy
 from vss.types import Metric, Progress, Vectors
 
-CHUNK_ROWS = 1_024
-CHUNK_BYTES = 16 << 20
-"""Rows and bytes of a chunk, whichever is reached first: what an import holds in memory."""
-
-DEFAULT_MIN_RECALL = 0.90
+Published = TypeVar("Published")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Import:
-    """What to import, and how.
-
-    uri:        a file, a glob or a directory: a path, or what fsspec opens
-    fields:     which field is the id, and which the text or the vector
-    model:      embedder of a new collection's texts; an existing collection has its own
-    metric:     of a new collection of ready vectors; None is Cosine
-    index:      how the index is built; None is what the collection says
-    min_recall: least recall@10 that some effort must reach, 0 to 1
-    """
-
-    uri: str
-    collection: str
-    fields: Fields
-    vector_name: str = DEFAULT_VECTOR
-    model: str | None = None
-    metric: Metric | None = None
-    mode: Mode = Mode.UPSERT
-    index: IndexSettings | None = None
-    min_recall: float = DEFAULT_MIN_RECALL
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Imported:
+class Imported(Generic[Published]):
     """What an import did. recall: best measured recall@10 by vector name; cached: texts that were known."""
 
-    manifest: Manifest
+    manifest: Published
     segment: SegmentRecord
     rows: int
     rejected: int
@@ -87,53 +58,51 @@ class Imported:
     seconds: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Tools:
-    """The parts that a job is handed: backends, who commits, who is told.
+    """The parts that a job is handed: backends, and who is told.
 
-    embedders: opens an embedder by name
-    threads:   for building the index
+    embedders:    opens an embedder by name
+    threads:      for building the index
+    dead_letters: folder of the files of refused rows; made when it is needed
     default_model: embedder of a new collection's texts when the job names none
-    cache:     embeddings of earlier runs, or None
+    cache:        embeddings of earlier runs, or None
     """
 
     indexers: Indexers
     embedders: Callable[[str], Embedder]
-    writer: Writer
     reporter: Reporter
     threads: int
+    dead_letters: Path
     default_model: str | None = None
     cache: EmbeddingCache | None = None
 
 
-def run_import(data: DataDir, job: Import, tools: Tools) -> Imported:
-    """Import the rows of `job.uri` and publish them.
+def run_import(job: Import, destination: Destination[Published], tools: Tools) -> Imported[Published]:
+    """Import the rows of `job.uri` and publish them at the destination.
 
     Raises VssError: INVALID (the request, no row that can be stored, recall too low), NOT_FOUND (no such file),
     FINGERPRINT_MISMATCH (another model than the collection's), CONFLICT, and what the parts raise.
     """
     began = time.monotonic()
-    check_name(job.collection)
-    name = f"{job.collection}-{secrets.token_hex(4)}.jsonl"
+    name = f"{destination.name}-{secrets.token_hex(4)}.jsonl"
     with ExitStack() as stack:
         stack.callback(tools.reporter.close)
-        engine = LocalEngine(data, tools.indexers, writable=False)
-        stack.callback(engine.close)
-        known = {entry.name: entry.schema for entry in engine.entries()}.get(job.collection)
+        known = destination.schema()
         if known is not None:
             # A typing mistake in the name of a vector or in the index is told before a model is loaded.
             has = known.vector(job.vector_name)
             if job.index:
                 tools.indexers.choose(job.index.kind, has.metric, has.dim, 0, job.index.params)
-        fields, model = _fields(job, known, tools.default_model)
+        fields, model = fields_of(job, destination.name, known, tools.default_model)
         source = stack.enter_context(open_source(job.uri, fields))
-        rejected = stack.enter_context(DeadLetters(data.path / "dead-letters" / name))
+        rejected = stack.enter_context(DeadLetters(tools.dead_letters / name))
         embedder = None
         if model is not None:
             tools.reporter.phase("load model", 1, "")
             embedder = tools.embedders(model)
             stack.callback(embedder.close)
-        work = _Work(job, tools, engine, Gate(fields, rejected), embedder, known, fields.text)
+        work = _Work(job, tools, destination, Gate(fields, rejected), embedder, known, fields.text)
         done = work.run(source.total, source.rows(), rejected)
         return Imported(
             manifest=done.manifest,
@@ -147,76 +116,28 @@ def run_import(data: DataDir, job: Import, tools: Tools) -> Imported:
         )
 
 
-def best_recall(segment: SegmentRecord) -> dict[str, float]:
-    """The best measured recall@10 of each vector name; 1 for an exact index."""
-    return {
-        name: max((point.recall for point in record.calibration), default=1.0)
-        for name, record in segment.vectors.items()
-    }
-
-
-def chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Rows in chunks of `CHUNK_ROWS` or `CHUNK_BYTES`."""
-    chunk: list[Row] = []
-    size = 0
-    for row in rows:
-        chunk.append(row)
-        size += row.size
-        if len(chunk) == CHUNK_ROWS or size >= CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
-
-
-def _fields(job: Import, known: Schema | None, default: str | None) -> tuple[Fields, str | None]:
-    """Which fields are read, and the embedder's name when they are texts."""
-    fields = job.fields
-    if fields.text and fields.vector:
-        raise invalid("got a text field and a vector field, wanted one of them", field="text_field")
-    has = known.vector(job.vector_name) if known else None
-    if fields.vector:
-        if job.model:
-            raise invalid("got a model for ready vectors", field="model", hint="leave it out, or name a text field")
-        return fields, None
-    text = fields.text or (has.text_field if has else None)
-    if text is None:
-        raise invalid("got no field to index", hint="give --text-field or --vector-field")
-    if has is not None and has.model is None:
-        raise invalid(
-            f"collection {job.collection!r} holds ready vectors and has no model",
-            field="text_field",
-            hint="give --vector-field, or import into a new collection",
-        )
-    model = job.model or (has.model if has else default)
-    if model is None:
-        raise invalid("got texts and no model", field="model", hint="give --model")
-    return replace(fields, text=text), model
-
-
 @dataclass(frozen=True, slots=True)
-class _Done:
-    manifest: Manifest
+class _Done(Generic[Published]):
+    manifest: Published
     segment: SegmentRecord
     rows: int
 
 
 @dataclass(slots=True)
-class _Work:
+class _Work(Generic[Published]):
     """One run of an import."""
 
     job: Import
     tools: Tools
-    engine: LocalEngine
+    destination: Destination[Published]
     gate: Gate
     embedder: Embedder | None
     schema: Schema | None
     text_field: str | None
-    created: bool = False
     position: int = 0
     items: int = 0
 
-    def run(self, total: int, rows: Iterator[Row], rejected: DeadLetters) -> _Done:
+    def run(self, total: int, rows: Iterator[Row], rejected: DeadLetters) -> _Done[Published]:
         """Everything from the first row to the published generation."""
         if self.embedder is not None and self.schema is not None:
             self._check_model(self.embedder, self.schema.vector(self.job.vector_name))
@@ -231,26 +152,15 @@ class _Work:
                         self.gate.check(chunk, VectorSchema(dim=0), None)
                         continue
                     if builder is None:
-                        collection = self.engine.collection(self.job.collection)
-                        started_seq = collection.log.last_seq()
-                        staged = collection.staging / f"import-{secrets.token_hex(8)}"
-                        builder = stack.enter_context(SegmentBuilder(schema, staged))
-                    self._add(builder, chunk, schema, started_seq)
+                        site = self.destination.begin()
+                        builder = stack.enter_context(SegmentBuilder(schema, site.staged))
+                    self._add(builder, chunk, schema, site.started_seq)
                 if builder is None or not builder.rows:
                     raise _no_rows(rejected)
-                return self._publish(collection, builder, staged, started_seq)
+                return self._publish(site, builder)
         except BaseException:
-            if self.created and self._untouched():
-                self.tools.writer.delete(self.job.collection)
+            self.destination.undo()
             raise
-
-    def _untouched(self) -> bool:
-        """Whether nobody has written to the collection that this job made."""
-        try:
-            collection = self.engine.collection(self.job.collection)
-            return collection.log.last_seq() == 0 and collection.view().generation == 0
-        except VssError:
-            return False  # gone, or not to be judged: leave it alone
 
     def _check_model(self, embedder: Embedder, vector: VectorSchema) -> None:
         """The embedder must be the one that made the collection, and still make the same vectors."""
@@ -259,14 +169,12 @@ class _Work:
             raise VssError(
                 Code.FINGERPRINT_MISMATCH,
                 f"got {info.name} with fingerprint {info.fingerprint}, "
-                f"collection {self.job.collection!r} was made with {vector.model} {vector.fingerprint}",
+                f"collection {self.destination.name!r} was made with {vector.model} {vector.fingerprint}",
                 hint="import with that model, or into a new collection",
             )
-        collection = self.engine.collection(self.job.collection)
-        manifest = collection.view().manifest
-        record = manifest.models.get(self.job.vector_name) if manifest else None
-        if record is not None:
-            canary.check(embedder, map_npy(collection.artifacts.path(record.canaries)))
+        canaries = self.destination.canaries(self.job.vector_name)
+        if canaries is not None:
+            canary.check(embedder, canaries)
 
     def _schema(self, chunk: list[Row]) -> Schema | None:
         """The collection's schema; made with the collection when the first usable chunk shows the dimension."""
@@ -289,11 +197,7 @@ class _Work:
             vector = VectorSchema(dim=dim, metric=job.metric or Metric.COSINE)
         settings = job.index or IndexSettings()
         self.tools.indexers.choose(settings.kind, vector.metric, vector.dim, 0, settings.params)  # or refuse it now
-        schema = Schema(vectors={job.vector_name: vector}, index=settings)
-        self.tools.writer.create(job.collection, schema)
-        self.created = True
-        # A server that has another version of the model makes another schema of it.
-        self.schema = self.engine.entry(job.collection).schema
+        self.schema = self.destination.create(Schema(vectors={job.vector_name: vector}, index=settings))
         if self.embedder is not None:
             self._check_model(self.embedder, self.schema.vector(job.vector_name))
         return self.schema
@@ -318,39 +222,28 @@ class _Work:
 
         return lambda texts: embed(embedder, list(texts), self.tools.cache, progress)
 
-    def _publish(self, collection: Collection, builder: SegmentBuilder, staged: Path, started_seq: int) -> _Done:
+    def _publish(self, site: Site, builder: SegmentBuilder) -> _Done[Published]:
         job, tools = self.job, self.tools
+        assert self.schema is not None
         models = {}
         if self.embedder is not None:
-            path = staged / "canaries.npy"
+            path = site.staged / "canaries.npy"
             save_npy(path, canary.make(self.embedder))
             models[job.vector_name] = ModelRecord(
                 name=self.embedder.info.name,
                 fingerprint=self.embedder.info.fingerprint,
-                canaries=collection.artifacts.add(path),
+                canaries=site.artifacts.add(path),
             )
-        settings = job.index or collection.schema.index
         segment = builder.finish(
-            collection.artifacts,
+            site.artifacts,
             tools.indexers,
-            settings,
+            job.index or self.schema.index,
             threads=tools.threads,
             progress=_index_progress(tools.reporter, builder.rows),
         )
-        for name, recall in best_recall(segment).items():
-            if recall < job.min_recall:
-                raise _recall_too_low(segment, name, recall, job.min_recall)
+        check_recall(segment, job.min_recall)
         tools.reporter.phase("publish", 1, "")
-        manifest = adopt(
-            collection,
-            segment,
-            started_seq=started_seq,
-            mode=job.mode,
-            publisher=tools.writer,
-            indexers=tools.indexers,
-            models=models,
-            source=f"import {job.uri}",
-        )
+        manifest = self.destination.publish(site, segment, models, f"import {job.uri}")
         tools.reporter.update(1, 0)
         return _Done(manifest, segment, builder.rows)
 
@@ -386,13 +279,3 @@ def _no_rows(rejected: DeadLetters) -> VssError:
     first, hint = rejected.first, f"every reason stands in {rejected.path}"
     reason = f"the first (line {first.line} of {first.file}) because of {first.reason}"
     return invalid(f"all {rejected.count} rows were refused, {reason}; nothing was published", field="uri", hint=hint)
-
-
-def _recall_too_low(segment: SegmentRecord, name: str, recall: float, wanted: float) -> VssError:
-    record = segment.vectors[name]
-    curve = ", ".join(f"{point.recall:.3f} at effort {point.effort}" for point in record.calibration)
-    return invalid(
-        f"recall@10 of {record.index.kind} reached {recall:.3f}, wanted at least {wanted:.3f}; measured {curve}; "
-        "nothing was published",
-        hint="lower --min-recall, or build another index with --index",
-    )
