@@ -13,12 +13,12 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 
@@ -43,6 +43,8 @@ PACKAGES = {
 
 Values = Sequence[float]
 
+Case = TypeVar("Case", bound=Hashable)
+
 
 def machine() -> dict[str, Any]:
     """This machine: processor, cores that this process may use, the flags that matter, memory in GiB, kernel."""
@@ -66,16 +68,16 @@ def versions() -> dict[str, str]:
 
 
 def rounds(
-    cases: Mapping[str, Callable[[], float]], repetitions: int, progress: Progress = no_progress
-) -> dict[str, list[float]]:
+    cases: Mapping[Case, Callable[[], float]], repetitions: int, progress: Progress = no_progress
+) -> dict[Case, list[float]]:
     """What each case returned, in each of the `repetitions` rounds.
 
-    Every round runs every case once and begins with another one than the round before: nobody always runs first.
+    Every round runs every case once and begins at another place than the round before: nobody always runs first.
     """
     names = list(cases)
-    values: dict[str, list[float]] = {name: [] for name in names}
+    values: dict[Case, list[float]] = {name: [] for name in names}
     for number in range(repetitions):
-        turn = number % len(names) if names else 0
+        turn = number * max(1, len(names) // repetitions) % max(1, len(names))
         for name in names[turn:] + names[:turn]:
             values[name].append(cases[name]())
             progress(1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from api.cli import bench_load, bench_recall
+
 group = typer.Typer(
     name="bench",
     no_args_is_help=True,
@@ -15,3 +17,7 @@ group = typer.Typer(
 @group.callback()
 def bench() -> None:
     """Each figure is a JSON line on stdout: machine, versions, seed, date, load and command line stand in it."""
+
+
+group.command("recall")(bench_recall.recall)
+group.command("load")(bench_load.load)

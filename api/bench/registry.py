@@ -1,0 +1,53 @@
+"""What `vss bench` needs of the extra `bench`, loaded when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from api.bench.dataset import Dataset
+from api.bench.load import Measured
+from api.bench.recall import Curve, Plan
+from vss.errors import Code, VssError
+
+
+def read_hdf5(path: Path, queries: int | None) -> Dataset:
+    """As `api.bench.hdf5.read`. VssError (UNAVAILABLE) says what to install."""
+    with _needing("reading HDF5"):
+        from api.bench import hdf5
+    return hdf5.read(path, queries)
+
+
+def draw_curves(path: Path, data: Dataset, curves: Sequence[Curve], plan: Plan) -> None:
+    """As `api.bench.curves.draw`. VssError (UNAVAILABLE) says what to install."""
+    check_drawing()
+    from api.bench import curves as pictures
+
+    pictures.draw(path, data, curves, plan)
+
+
+def draw_latencies(path: Path, found: Sequence[Measured]) -> None:
+    """As `api.bench.load_curves.draw`. VssError (UNAVAILABLE) says what to install."""
+    check_drawing()
+    from api.bench import load_curves
+
+    load_curves.draw(path, found)
+
+
+def check_drawing() -> None:
+    """That pictures have their library: asked before the work, not after it. VssError (UNAVAILABLE)."""
+    with _needing("drawing curves"):
+        import matplotlib  # noqa: F401
+
+
+@contextmanager
+def _needing(what: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise VssError(
+            Code.UNAVAILABLE,
+            f"{what} needs a library that cannot be imported: {error}",
+            hint='pip install "vss-service[bench]"',
+        ) from error
