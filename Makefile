@@ -18,13 +18,14 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PINS := constraints-cpu.txt
+UV := 0.13.9
 TORCH_PIN := $(shell sed -n 's/^torch==//p' $(PINS) 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 # Two targets at once would install into one environment at once.
 .NOTPARALLEL:
-.PHONY: help setup demo test lint serve bench soak constraints clean
+.PHONY: help setup demo test lint serve bench soak constraints locks clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -71,6 +72,25 @@ constraints: ## Pin the whole environment anew into constraints-cpu.txt (needs P
 	fi; \
 	{ sed '/^[^#]/,$$d' $(PINS); sed 's/^\(torch==[^+]*\)+cpu$$/\1/' "$$fresh/pins"; } > "$$fresh/new"; \
 	cp "$$fresh/new" $(PINS)
+
+# Each file's head stays (comments and options); what is below it is made anew. torch is locked as the build for CPUs, from TORCH_INDEX or from
+# a folder of wheels that UV_FIND_LINKS names.
+locks: ## Pin the packages of the Docker image by hash into deploy/ (after `make constraints`)
+	@set -e; fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	$(PYTHON) -m venv "$$fresh"; \
+	"$$fresh/bin/pip" install $(PIP_FLAGS) 'uv==$(UV)'; \
+	sed 's/^torch==.*/&+cpu/' $(PINS) > "$$fresh/pins"; \
+	sed -n 's/^requires = //p' pyproject.toml | tr -d '[]"' | tr ',' '\n' > "$$fresh/build.in"; \
+	lock() { \
+	  out="$$1"; shift; \
+	  "$$fresh/bin/uv" pip compile --quiet --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	    $(if $(TORCH_INDEX),--index $(TORCH_INDEX) --index-strategy unsafe-best-match) \
+	    --constraint "$$fresh/pins" --output-file "$$fresh/lock" "$$@"; \
+	  { sed '/^[^#-]/,$$d' "$$out"; cat "$$fresh/lock"; } > "$$fresh/new"; cp "$$fresh/new" "$$out"; rm "$$fresh/lock"; \
+	}; \
+	lock deploy/requirements.lock pyproject.toml; \
+	lock deploy/requirements-models.lock --extra models pyproject.toml; \
+	lock deploy/requirements-build.lock "$$fresh/build.in"
 
 clean: ## Remove the environment, caches and builds; data stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
