@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.metrics import Metrics
 from api.middleware.auth import Auth
+from api.middleware.drain import Drain
 from api.middleware.errors import Errors
 from api.middleware.limits import Limits
 from api.middleware.observe import Observe
 from api.middleware.request_id import RequestId
 from api.operations import routes
+from api.remote_models import RemoteModels
 from api.routes.refused import refusals
 from api.routes.table import OPERATIONS
 from api.service import Service
 from api.settings import Settings
+from api.writer import Writer
 from vss.engines.local import LocalEngine
 from vss.errors import VssError
 from vss.protocols import Indexers, Models
@@ -39,14 +42,19 @@ class App:
         @asynccontextmanager
         async def lifespan(_: object) -> AsyncIterator[None]:
             opening = asyncio.create_task(asyncio.to_thread(_open_collections, service))
+            following = asyncio.create_task(_follow(service))
             yield
             await opening
+            following.cancel()
+            with suppress(asyncio.CancelledError):
+                await following
 
         router = Router([*routes(OPERATIONS, service), *refusals()], redirect_slashes=False, lifespan=lifespan)
         # The router raises for unknown paths and methods only inside an application: say that this is one.
         inner: ASGIApp = Limits(router, max_body_bytes=settings.max_body_bytes, max_in_flight=settings.max_in_flight)
         inner = Errors(Auth(inner, key))
-        self._stack: ASGIApp = RequestId(Observe(inner, service.metrics, log_all=settings.access_log))
+        inner = Observe(Drain(inner, service), service.metrics, log_all=settings.access_log)
+        self._stack: ASGIApp = RequestId(inner)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self
@@ -60,8 +68,12 @@ def create_app(
     settings: Settings,
     *,
     model_names: tuple[str, ...] = (),
+    writer: Writer | None = None,
 ) -> App:
-    """The application over an open engine and started models; it closes neither."""
+    """The application over an open engine and started models; it closes neither.
+
+    writer: the process that a reader forwards to; the application closes the connections to it
+    """
     metrics = Metrics(engine)
     return App(
         Service(
@@ -71,8 +83,19 @@ def create_app(
             settings=settings,
             metrics=metrics,
             model_names=model_names,
+            writer=writer,
         )
     )
+
+
+async def _follow(service: Service) -> None:
+    """Keep up with the writer, in a reader."""
+    try:
+        if isinstance(service.models, RemoteModels):
+            await service.models.follow(service.canaries.clear)
+    finally:
+        if service.writer is not None:
+            await service.writer.close()
 
 
 def _open_collections(service: Service) -> None:

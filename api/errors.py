@@ -27,7 +27,7 @@ STATUS: dict[Code, int] = {
 }
 
 RETRY_AFTER_SECONDS = 1
-"""What a client is told to wait when it is turned away for load."""
+"""What a client is told to wait when it is turned away for load, or while a process is started again."""
 
 INTERNAL = "internal"
 
@@ -35,7 +35,7 @@ INTERNAL = "internal"
 def render(path: str, error: VssError, seconds: float) -> Response:
     """The error in the dialect of the route."""
     headers = {}
-    if error.code is Code.OVERLOADED:
+    if error.code in (Code.OVERLOADED, Code.UNAVAILABLE):
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if error.code is Code.UNAUTHENTICATED:
         headers["WWW-Authenticate"] = "Bearer"

@@ -1,7 +1,8 @@
-"""What `/metrics` shows: base units, no ids and no queries in labels. Figures are of this process."""
+"""What `/metrics` shows: base units, no ids and no queries in labels. Figures are of all processes of the server."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
@@ -14,10 +15,12 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
+    generate_latest,
 )
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from api.process_metrics import VARIABLE, merged
 from api.wire.collections import indexed
 from vss.engines.local import LocalEngine
 from vss.errors import VssError
@@ -26,14 +29,15 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 
 
 class Metrics:
-    """The measures of one server, in a registry of their own."""
+    """The measures of one process, in a registry of their own; `show` gives those of all processes."""
 
     def __init__(self, engine: LocalEngine) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        self.registry.register(_Collections(engine))
+        self._collections = _Collections(engine)
+        self.registry.register(self._collections)
         self.requests = Counter(
             "vss_http_requests_total", "Requests answered.", ("method", "route", "status"), registry=self.registry
         )
@@ -44,7 +48,9 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
-        self.in_flight = Gauge("vss_inflight_requests", "Requests being answered.", registry=self.registry)
+        self.in_flight = Gauge(
+            "vss_inflight_requests", "Requests being answered.", registry=self.registry, multiprocess_mode="livesum"
+        )
         self.search_seconds = Histogram(
             "vss_search_duration_seconds",
             "Stages of searches: embed, ann, rerank, diversify, fetch.",
@@ -64,6 +70,11 @@ class Metrics:
             ("reason",),
             registry=self.registry,
         )
+
+    def show(self) -> bytes:
+        """The text that Prometheus reads: of this process, or of all that share a folder for it."""
+        folder = os.environ.get(VARIABLE)
+        return generate_latest(merged(folder, self._collections) if folder else self.registry)
 
     @contextmanager
     def stage(self, collection: str, name: str) -> Iterator[None]:

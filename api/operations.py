@@ -11,13 +11,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from api.forward import forward
 from api.service import Service
 from vss.errors import invalid
 
 Handler = Callable[[Service, Request], Awaitable[Response]]
 
 CONSISTENCY = ("consistency", "timeout")
-"""Query parameters of Qdrant's reads. One process answers, so every consistency holds."""
+"""Query parameters of Qdrant's reads. Every process reads what any has acknowledged, so every consistency holds."""
 
 WRITING = ("wait", "ordering", "timeout")
 """Query parameters of Qdrant's writes. A write is always on disk when it is answered, in the order of its commit."""
@@ -27,12 +28,13 @@ WRITING = ("wait", "ordering", "timeout")
 class Operation:
     """One operation.
 
-    path:     as the router takes it (`/collections/{collection}`)
-    query:    names of query parameters that it takes; others are refused
-    body:     the struct of its JSON body, or None
-    result:   the struct of its answer, or None where it is no JSON
-    envelope: whether the result stands in Qdrant's envelope
-    internal: not part of the public API; answered on the Unix socket only
+    path:      as the router takes it (`/collections/{collection}`)
+    query:     names of query parameters that it takes; others are refused
+    body:      the struct of its JSON body, or None
+    result:    the struct of its answer, or None where it is no JSON
+    envelope:  whether the result stands in Qdrant's envelope
+    internal:  not part of the public API; answered on the Unix socket only
+    forwarded: the writer process carries it out, since it changes something or needs a model: readers forward it
     """
 
     method: str
@@ -45,6 +47,7 @@ class Operation:
     result: Any = None
     envelope: bool = True
     internal: bool = False
+    forwarded: bool = False
 
 
 def routes(operations: Sequence[Operation], service: Service) -> list[Route]:
@@ -61,4 +64,6 @@ async def _carry_out(operation: Operation, service: Service, request: Request) -
             if name not in operation.query:
                 takes = ", ".join(operation.query) or "none"
                 raise invalid(f"got a query parameter that this operation does not take, it takes {takes}", field=name)
+    if operation.forwarded and service.writer is not None:
+        return await forward(service.writer, request)
     return await operation.handler(service, request)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field
+from functools import partial
 
 from api.metrics import Metrics
 from api.settings import Settings
+from api.writer import Writer
 from vss import canary
 from vss.engines.local import LocalEngine
 from vss.errors import Code, VssError
@@ -22,6 +25,8 @@ class Service:
     model_names: the embedders that are served; some may be loading still
     warm:        whether every collection was opened once
     draining:    whether the server was told to stop
+    writer:      where a reader has carried out what it may not; None in the writer itself
+    process:     names this life of this process
     canaries:    (model, sha256 of stored canaries) -> why the model does not make them, or None: it does
     """
 
@@ -32,7 +37,9 @@ class Service:
     metrics: Metrics
     model_names: tuple[str, ...] = ()
     warm: bool = False
-    draining: bool = field(default=False)
+    draining: bool = False
+    writer: Writer | None = None
+    process: str = field(default_factory=partial(secrets.token_hex, 8))
     canaries: dict[tuple[str, str], VssError | None] = field(default_factory=dict)
 
     def not_ready(self) -> str | None:

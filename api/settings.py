@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from vss.cores import usable_cores
 from vss.errors import invalid
 
-ELSEWHERE = frozenset({"VSS_LOG", "VSS_DEBUG", "VSS_PRECISION", "VSS_WRITE_DOCS"})
+ELSEWHERE = frozenset({"VSS_LOG", "VSS_DEBUG", "VSS_LIFELINE", "VSS_PRECISION", "VSS_ROLE", "VSS_WRITE_DOCS"})
 """Variables that are read by others than the settings."""
 
 log = logging.getLogger("vss.server")
@@ -48,8 +48,9 @@ class Settings(BaseSettings):
         default=None, description="None: all that the models allow; also cross_encoder:<folder or org/model>"
     )
     threads: int = Field(default_factory=usable_cores, ge=1, description="of models and jobs")
+    workers: int = Field(default=1, ge=1, le=256, description="HTTP processes of `vss serve`: a writer and readers")
     max_body_bytes: int = Field(default=32 << 20, ge=1024)
-    max_in_flight: int = Field(default=1024, ge=1, description="requests at once; more get 429")
+    max_in_flight: int = Field(default=1024, ge=1, description="requests at once in each process; more get 429")
     drain_seconds: float = Field(default=1.0, ge=0, le=8, description="from SIGTERM until new connections are refused")
     access_log: bool = Field(default=False, description="log every request, not only those that fail with 5xx")
 

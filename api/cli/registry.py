@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from vss.protocols import Embedder, Indexers
 
@@ -32,9 +35,11 @@ def kinds() -> tuple[str, ...]:
     return known()
 
 
-def serve(data: Path, host: str, port: int) -> None:
-    """Serve until told to stop."""
-    from api import server
-    from api.settings import read_settings
-
-    server.serve(read_settings(data=data, host=host, port=port))
+def serve(data: Path, host: str, port: int, workers: int, *, worker: bool) -> NoReturn:
+    """Become the supervisor of a server: another program in this process, which keeps nothing of this one in memory."""
+    given = {"VSS_DATA": str(data), "VSS_HOST": host, "VSS_PORT": str(port), "VSS_WORKERS": str(workers)}
+    isolation = () if os.getcwd() in sys.path else ("-P",)
+    options = () if worker else ("--no-worker",)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, [sys.executable, *isolation, "-m", "api.supervisor", *options], os.environ | given)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from typing import Annotated
 
 import typer
@@ -16,6 +14,17 @@ def serve(
     data: Data = DEFAULT_DATA,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")] = 6333,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=256,
+            envvar="VSS_WORKERS",
+            help="HTTP processes: one that also writes and holds the models, the others only read. "
+            "Limits and caches are for each of them.",
+        ),
+    ] = 1,
+    worker: Annotated[bool, typer.Option(help="Also run `vss worker`, which folds and builds.")] = False,
 ) -> None:
     """Serve a data directory over HTTP; /docs describes the API.
 
@@ -24,7 +33,6 @@ def serve(
     \b
     Example:
       vss serve --data vss-data --host 127.0.0.1 --port 6333
+      vss serve --workers 4
     """
-    if "VSS_LOG" not in os.environ:
-        logging.getLogger("vss.server").setLevel(logging.INFO)  # where it listens
-    registry.serve(data, host, port)
+    registry.serve(data, host, port, workers, worker=worker)

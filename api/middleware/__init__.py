@@ -1,1 +1,1 @@
-"""What every request passes, outermost first: request id, metrics and access log, errors, key, limits. Pure ASGI."""
+"""What every request passes, outermost first: request id, metrics and log, drain, errors, key, limits. Pure ASGI."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.middleware.auth import on_unix_socket
 from vss.errors import Code, VssError, invalid
 
 ALWAYS = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
@@ -20,7 +21,7 @@ class Limits:
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in ALWAYS:
+        if scope["type"] != "http" or scope["path"] in ALWAYS or _of_this_service(scope):
             await self.app(scope, receive, send)
             return
         if self._in_flight >= self.max_in_flight:
@@ -62,3 +63,8 @@ class Limits:
             field="body",
             hint="send fewer points in each request",
         )
+
+
+def _of_this_service(scope: Scope) -> bool:
+    """Whether a process of this service asks, whose own limits the request has passed."""
+    return bool(scope["path"].startswith("/internal/")) and on_unix_socket(scope)

@@ -9,6 +9,8 @@ import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.metrics import Metrics
+from api.middleware.auth import on_unix_socket
+from api.writer import FORWARDED
 
 log = logging.getLogger("vss.access")
 
@@ -16,7 +18,10 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 class Observe:
-    """Counts and times requests by method, route and status. No ids, no queries, no keys are logged."""
+    """Counts and times requests by method, route and status. No ids, no queries, no keys are logged.
+
+    What a reader sends to the writer was counted by the reader.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, *, log_all: bool) -> None:
         self.app = app
@@ -24,7 +29,7 @@ class Observe:
         self.log_all = log_all
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or _forwarded(scope):
             await self.app(scope, receive, send)
             return
         status = 499  # the client went before an answer was sent
@@ -58,3 +63,7 @@ class Observe:
                 "request_id": scope["vss.request_id"],
             }
             log.log(logging.WARNING if status >= 500 else logging.INFO, "%s", msgspec.json.encode(line).decode())
+
+
+def _forwarded(scope: Scope) -> bool:
+    return on_unix_socket(scope) and any(name == FORWARDED for name, _ in scope["headers"])

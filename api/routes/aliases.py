@@ -42,6 +42,7 @@ OPERATIONS = (
         query=WRITING,
         body=AliasActionsWire,
         result=bool,
+        forwarded=True,
     ),
     Operation(
         method="GET", path="/aliases", handler=list_aliases, summary="List aliases", tag="aliases", result=AliasesReply

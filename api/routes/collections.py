@@ -92,6 +92,7 @@ OPERATIONS = (
         query=WRITING,
         body=CreateWire,
         result=bool,
+        forwarded=True,
     ),
     Operation(
         method="GET",
@@ -127,6 +128,7 @@ OPERATIONS = (
         query=WRITING,
         body=UpdateCollectionWire,
         result=bool,
+        forwarded=True,
     ),
     Operation(
         method="DELETE",
@@ -136,5 +138,6 @@ OPERATIONS = (
         tag="collections",
         query=WRITING,
         result=bool,
+        forwarded=True,
     ),
 )

@@ -76,6 +76,7 @@ OPERATIONS = (
         body=EmbeddingsWire,
         result=EmbeddingsReply,
         envelope=False,
+        forwarded=True,
     ),
     Operation(
         method="GET",
@@ -85,5 +86,6 @@ OPERATIONS = (
         tag="models",
         result=ModelsReply,
         envelope=False,
+        forwarded=True,
     ),
 )

@@ -78,6 +78,7 @@ OPERATIONS = (
         query=WRITING,
         body=CreateIndexWire,
         result=WrittenReply,
+        forwarded=True,
     ),
     Operation(
         method="DELETE",
@@ -87,6 +88,7 @@ OPERATIONS = (
         tag="collections",
         query=WRITING,
         result=WrittenReply,
+        forwarded=True,
     ),
     Operation(
         method="PUT",
@@ -97,6 +99,7 @@ OPERATIONS = (
         query=WRITING,
         body=AddVectorWire,
         result=WrittenReply,
+        forwarded=True,
     ),
     Operation(
         method="DELETE",
@@ -106,5 +109,6 @@ OPERATIONS = (
         tag="collections",
         query=WRITING,
         result=WrittenReply,
+        forwarded=True,
     ),
 )

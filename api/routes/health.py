@@ -6,7 +6,7 @@ import asyncio
 from importlib.metadata import version
 
 import msgspec
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
@@ -57,8 +57,8 @@ async def readyz(service: Service, request: Request) -> Response:
 
 
 async def metrics(service: Service, request: Request) -> Response:
-    """Prometheus metrics of this process."""
-    text = await asyncio.to_thread(generate_latest, service.metrics.registry)
+    """Prometheus metrics of all processes of this server."""
+    text = await asyncio.to_thread(service.metrics.show)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 

@@ -188,6 +188,7 @@ def _operation(method: str, path: str, handler: Any, summary: str, body: type[Wi
         query=WRITING,
         body=body,
         result=result,
+        forwarded=True,
     )
 
 

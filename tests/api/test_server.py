@@ -22,7 +22,7 @@ def test_a_server_that_starts_waits_for_a_job_that_commits(tmp_path: Path, monke
 
     served: list[object] = []
     monkeypatch.setattr(WriterLock, "_take", take_and_see)
-    monkeypatch.setattr(server, "_run", lambda app, settings, tcp, unix: served.extend([tcp.close(), unix.close()]))
+    monkeypatch.setattr(server, "_run", lambda app, sockets, seconds: served.extend(one.close() for one in sockets))
     server.serve(Settings(data=tmp_path / "data", port=0, models=()))
     assert tried[0] is False
     assert tried[-1] is True

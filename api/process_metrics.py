@@ -1,0 +1,54 @@
+"""Metrics of several processes as one: counts and times from the files that each writes, CPU and memory from /proc.
+
+`vss serve` makes a folder and names it in `PROMETHEUS_MULTIPROC_DIR`, which prometheus_client reads when it is
+imported. Beside its files lies one for each living process, `<pid>.process`, that holds its role and name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def merged(folder: str, *others: Collector) -> CollectorRegistry:
+    """What all processes of the folder have counted, what they use, and what other collectors give."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+    for one in (_Processes(Path(folder)), *others):
+        registry.register(one)
+    return registry
+
+
+class _Processes(Collector):
+    """CPU seconds and resident bytes of each process; of one that was started again they begin anew."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ["role", "process"]
+        seconds = CounterMetricFamily("vss_process_cpu_seconds", "User and system time of a process.", labels=labels)
+        resident = GaugeMetricFamily("vss_process_resident_bytes", "Resident memory of a process.", labels=labels)
+        for path in sorted(self._folder.glob("*.process")):
+            try:
+                role, name = path.read_text().split()
+                used, pages = _usage(int(path.stem))
+            except (OSError, ValueError):
+                continue  # it has just ended
+            seconds.add_metric([role, name], used)
+            resident.add_metric([role, name], pages * os.sysconf("SC_PAGE_SIZE"))
+        yield from (seconds, resident)
+
+
+def _usage(pid: int) -> tuple[float, int]:
+    """Seconds and pages (proc_pid_stat(5)); the name in the second field may hold spaces and brackets."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), int(fields[21])

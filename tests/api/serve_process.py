@@ -1,0 +1,156 @@
+"""`vss serve --workers N` as a user starts it, on a free port."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+SECONDS = 30.0
+
+
+def until(true: Callable[[], bool], what: str, seconds: float = SECONDS) -> None:
+    """Ask again and again until it is so."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        select.select([], [], [], 0.02)
+
+
+class ServeProcess:
+    """A supervisor and its children; ready when it is made. `kill` is kill -9 of all, `stop` is SIGTERM."""
+
+    def __init__(self, data: Path, workers: int = 1, *options: str, ready: bool = True, **settings: Any) -> None:
+        self.data = data
+        self.workers = workers
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("VSS_")}
+        environment |= {f"VSS_{name.upper()}": str(value) for name, value in ({"models": "hashing"} | settings).items()}
+        command = ["serve", "--data", str(data), "--port", "0", "--workers", str(workers), "--no-worker", *options]
+        self.log = open(data.parent / f"{data.name}.log", "ab+")  # noqa: SIM115 - closed with the process
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "api.cli", *command],
+            env=environment | {"PYTHONWARNINGS": "error,ignore::ResourceWarning"},
+            stdout=self.log,
+            stderr=self.log,
+        )
+        self._known: set[psutil.Process] = set()
+        try:
+            if ready:
+                until(self._ready, "ready")
+        except BaseException:
+            self.kill()
+            raise
+
+    def said(self) -> str:
+        """What all have logged."""
+        return Path(self.log.name).read_text()
+
+    @property
+    def url(self) -> str:
+        """Where it listens, by its log."""
+        found = re.search(r"listening on (http://127[0-9.]+:\d+)", self.said())
+        assert found, self.said()
+        return found[1]
+
+    @property
+    def port(self) -> int:
+        """The port of `url`."""
+        return int(self.url.rpartition(":")[2])
+
+    def of_role(self, role: str) -> list[psutil.Process]:
+        """The processes of a role, oldest first; those that are being started may be missing."""
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.Error):
+                if child.environ().get("VSS_ROLE") == role:
+                    found.append(child)
+        self._known.update(found)
+        return sorted(found, key=lambda one: one.create_time())
+
+    @property
+    def writer(self) -> psutil.Process:
+        """The writer."""
+        (found,) = self.of_role("writer")
+        return found
+
+    @property
+    def readers(self) -> list[psutil.Process]:
+        """The readers."""
+        return self.of_role("reader")
+
+    def _ready(self) -> bool:
+        if self.process.poll() is not None:
+            raise RuntimeError(f"it did not start:\n{self.said()}")
+        return self.said().count("listening on") >= self.workers and self.all_ready()
+
+    def all_ready(self) -> bool:
+        """Whether every process of HTTP says that it is."""
+        processes = [*self.of_role("writer"), *self.readers]
+        if len(processes) != self.workers:
+            return False
+        try:
+            for one in processes:
+                with self.client_of(one) as client:
+                    if client.get("/readyz").status_code != 200:
+                        return False
+        except (httpx.TransportError, psutil.Error):
+            return False
+        return True
+
+    def client(self, **options: Any) -> httpx.Client:
+        """A client; the system chooses which process answers each of its connections."""
+        return httpx.Client(base_url=self.url, trust_env=False, timeout=30, **options)
+
+    @contextlib.contextmanager
+    def client_of(self, process: psutil.Process) -> Iterator[httpx.Client]:
+        """A client whose one connection is to this process."""
+        others = []
+        try:
+            for _ in range(200):
+                client = self.client(limits=httpx.Limits(max_connections=1))
+                others.append(client)
+                with client.stream("GET", "/livez") as answer:
+                    stream = answer.extensions["network_stream"]
+                    mine = stream.get_extra_info("client_addr")[1]
+                    peers = {one.raddr.port for one in process.net_connections("inet") if one.raddr}
+                    answer.read()
+                if mine in peers:
+                    break
+            else:
+                raise AssertionError("no connection came to that process")
+            yield client
+        finally:
+            for one in others:
+                one.close()
+
+    def kill(self) -> None:
+        """End all of it as a power cut would."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._known.update(psutil.Process(self.process.pid).children())
+        self.process.kill()
+        self.process.wait()
+        for one in self._known:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        psutil.wait_procs(self._known, timeout=10)
+        self.log.close()
+
+    def stop(self) -> int:
+        """End it as Kubernetes does; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout=20)
+        finally:
+            self.kill()
