@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Annotated
@@ -52,7 +53,8 @@ def demo(
 
     port = process.choose_port()
     _step(console, 3, "start the server")
-    with process.Server(folder.path, port, model) as server, Client(server.url, folder.path) as client:
+    settings = {"VSS_MODELS": json.dumps([model])}
+    with process.Server(folder.path, port, settings) as server, Client(server.url, folder.path) as client:
         _say(console, f"ready at {server.url} after {server.seconds:.1f} s, its API is described at {server.url}/docs")
 
         _step(console, 4, "search, filter and recommend through HTTP")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -28,9 +28,9 @@ def run(*arguments: str) -> None:
         raise VssError(Code.UNAVAILABLE, f"vss {arguments[0]} failed with exit code {code}")
 
 
-def choose_port() -> int:
-    """The port that `vss serve` takes by itself when nobody has it, else a free one."""
-    for port in (DEFAULT_PORT, 0):
+def choose_port(wanted: int = DEFAULT_PORT) -> int:
+    """That port (by default the one that `vss serve` takes by itself) when nobody has it, else a free one."""
+    for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -44,15 +44,16 @@ def choose_port() -> int:
 class Server:
     """`vss serve` from its start to its end; used in a `with` statement, whose body finds it ready.
 
+    settings: as environment variables; options: of the command
     Raises VssError (UNAVAILABLE) with the last lines of its log when it does not become ready.
     """
 
-    def __init__(self, data: Path, port: int, model: str) -> None:
+    def __init__(self, data: Path, port: int, settings: Mapping[str, str], *options: str) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.seconds = 0.0
         self._log = data / "serve.log"
-        self._arguments = [*_VSS, "serve", "--data", str(data), "--port", str(port)]
-        self._environment = os.environ | {"VSS_MODELS": json.dumps([model])}
+        self._arguments = [*_VSS, "serve", "--data", str(data), "--port", str(port), *options]
+        self._environment = os.environ | settings
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Server:
@@ -72,6 +73,12 @@ class Server:
             raise
         self.seconds = time.monotonic() - began
         return self
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started, while it runs."""
+        assert self._process is not None
+        return self._process.pid
 
     def _ready(self, client: httpx.Client) -> bool:
         try:
