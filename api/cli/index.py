@@ -1,17 +1,18 @@
-"""`vss index`: a bulk import in a process of its own, with or without a running server."""
+"""`vss index`: a bulk import in a process of its own, with or without a running server, or into a bundle."""
 
 from __future__ import annotations
 
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from api.cli import bars, registry
 from api.cli.options import DEFAULT_DATA, Data
+from vss.jobs.bundles.build import Bundle
 from vss.jobs.embedding_cache import EmbeddingCache
 from vss.jobs.gate import Fields
 from vss.jobs.importer import Imported, Tools, run_import
@@ -23,7 +24,6 @@ from vss.jobs.sources.files import KNOWN
 from vss.schema import AUTO, IndexSettings
 from vss.storage.datadir import DataDir
 from vss.storage.imports import Mode
-from vss.storage.manifest import Manifest
 from vss.types import Metric
 
 KINDS = (AUTO, *registry.kinds())
@@ -63,6 +63,10 @@ def index(
     ],
     collection: Annotated[str, typer.Option("--collection", "-c", help="Made when it is not there.")],
     data: Data = DEFAULT_DATA,
+    out: Annotated[
+        str | None,
+        typer.Option(help="Build a bundle in this empty folder or URI instead; vss publish adopts it, anywhere."),
+    ] = None,
     id_field: Annotated[str, typer.Option(help="Field of the point's id, a string or an integer.")] = "id",
     text_field: Annotated[str | None, typer.Option(help="Field of the text to embed; stays in the payload.")] = None,
     vector_field: Annotated[str | None, typer.Option(help="Field of the ready vector.  [.npy, .npz: vector]")] = None,
@@ -114,6 +118,7 @@ def index(
       vss index vectors.parquet -c items --vector-field vector --index faiss_ivf --index-param storage=pq
       vss index 'data/*.csv.gz' -c docs --text-field text --rename body=text
       vss index vectors.npy -c items --ids names.txt
+      vss index docs.jsonl -c docs --text-field text --out s3://bucket/docs-7
     """
     params = dict(_param(given) for given in index_param or ())
     if params and kind is None:
@@ -123,8 +128,9 @@ def index(
         raise typer.BadParameter("--rename gives one field two names")
     if vector_field is None and text_field is None and uri.lower().endswith((".npy", ".npz")):
         vector_field = "vector"
+    if out is not None and mode is not Mode.UPSERT:
+        raise typer.BadParameter("--mode is said when the bundle of --out is published")
     console = Console(stderr=True)
-    folder = DataDir(data)
     job = Import(
         uri=uri,
         fields=Fields(id=id_field, text=text_field, vector=vector_field, ids=ids, rename=renamed),
@@ -138,25 +144,33 @@ def index(
         indexers = registry.indexers()
         tools = Tools(
             indexers=indexers,
-            embedders=registry.embedders(folder.path),
+            embedders=registry.embedders(data),
             reporter=bars.reporter(console),
             threads=len(os.sched_getaffinity(0)),
-            dead_letters=folder.path / "dead-letters",
+            dead_letters=data / "dead-letters",
             default_model=registry.DEFAULT_MODEL,
             cache=cache,
         )
-        destination = stack.enter_context(
-            LivingCollection(folder, collection, indexers=indexers, writer=JobWriter(folder), mode=mode)
-        )
-        done = run_import(job, destination, tools)
-    for line in summary(collection, done):
+        if out is None:
+            folder = DataDir(data)
+            living = LivingCollection(folder, collection, indexers=indexers, writer=JobWriter(folder), mode=mode)
+            done = run_import(job, stack.enter_context(living), tools)
+            lines = [f"{collection}: generation {done.manifest.generation}, {_counted(done)}", *summary(done)]
+        else:
+            built = run_import(job, stack.enter_context(Bundle(out, collection)), tools)
+            lines = [f"{collection}: a bundle at {out}, {_counted(built)}", *summary(built), f"next: vss publish {out}"]
+    for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def summary(collection: str, done: Imported[Manifest]) -> list[str]:
-    """What an import did, for people."""
+def _counted(done: Imported[Any]) -> str:
     reused = f", {done.cached:,} embeddings reused" if done.cached else ""
-    lines = [f"{collection}: generation {done.manifest.generation}, {done.rows:,} rows in {done.seconds:.1f} s{reused}"]
+    return f"{done.rows:,} rows in {done.seconds:.1f} s{reused}"
+
+
+def summary(done: Imported[Any]) -> list[str]:
+    """The indexes that an import made and the rows that it refused, for people."""
+    lines = []
     for name, record in done.segment.vectors.items():
         params = ", ".join(f"{key} {value}" for key, value in record.index.params.items())
         shown = f" {name!r}" if name else ""

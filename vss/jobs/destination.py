@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from vss.jobs.progress import Reporter
 from vss.schema import Schema
 from vss.storage.artifacts import ArtifactStore
 from vss.storage.manifest import ModelRecord, SegmentRecord
@@ -45,13 +46,18 @@ class Destination(Protocol[Published]):
         """`(32, dim)` that the embedder must reproduce; None when there are none yet."""
 
     def create(self, schema: Schema) -> Schema:
-        """Take the schema that the first usable rows show; return the one that stands. VssError: INVALID, ALREADY_EXISTS."""
+        """Take the schema that the first usable rows show; return the one that stands.
+
+        VssError: INVALID, ALREADY_EXISTS.
+        """
 
     def begin(self) -> Site:
         """Where to build; the schema stands by now."""
 
-    def publish(self, site: Site, segment: SegmentRecord, models: dict[str, ModelRecord], source: str) -> Published:
-        """Keep what was built. source: what made it, for people."""
+    def publish(
+        self, site: Site, segment: SegmentRecord, models: dict[str, ModelRecord], source: str, reporter: Reporter
+    ) -> Published:
+        """Keep what was built. source: what made it, for people; reporter: told of this phase."""
 
     def undo(self) -> None:
         """The import failed: remove what `create` made, unless somebody has used it since."""

@@ -242,9 +242,7 @@ class _Work(Generic[Published]):
             progress=_index_progress(tools.reporter, builder.rows),
         )
         check_recall(segment, job.min_recall)
-        tools.reporter.phase("publish", 1, "")
-        manifest = self.destination.publish(site, segment, models, f"import {job.uri}")
-        tools.reporter.update(1, 0)
+        manifest = self.destination.publish(site, segment, models, f"import {job.uri}", tools.reporter)
         return _Done(manifest, segment, builder.rows)
 
 

@@ -8,6 +8,7 @@ from types import TracebackType
 from vss.engines.local import LocalEngine
 from vss.errors import VssError
 from vss.jobs.destination import Site
+from vss.jobs.progress import Reporter
 from vss.jobs.remote import Writer
 from vss.protocols import Indexers
 from vss.schema import Schema
@@ -59,11 +60,16 @@ class LivingCollection:
         """As `Destination.begin`."""
         collection = self._engine.collection(self.name)
         staged = collection.staging / f"import-{secrets.token_hex(8)}"
-        return Site(staged, collection.artifacts, collection.log.last_seq())
+        # Whatever was written to a collection that this job made came after its start.
+        started_seq = 0 if self._created else collection.log.last_seq()
+        return Site(staged, collection.artifacts, started_seq)
 
-    def publish(self, site: Site, segment: SegmentRecord, models: dict[str, ModelRecord], source: str) -> Manifest:
+    def publish(
+        self, site: Site, segment: SegmentRecord, models: dict[str, ModelRecord], source: str, reporter: Reporter
+    ) -> Manifest:
         """As `Destination.publish`: the next generation of the collection. VssError (CONFLICT) when overtaken."""
-        return adopt(
+        reporter.phase("publish", 1, "")
+        manifest = adopt(
             self._engine.collection(self.name),
             segment,
             started_seq=site.started_seq,
@@ -73,6 +79,8 @@ class LivingCollection:
             models=models,
             source=source,
         )
+        reporter.update(1, 0)
+        return manifest
 
     def undo(self) -> None:
         """As `Destination.undo`."""

@@ -11,6 +11,7 @@ import hashlib
 import os
 import threading
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -20,10 +21,10 @@ _CHUNK = 1 << 20
 
 
 class Artifact(msgspec.Struct, frozen=True):
-    """One file: the sha256 of its bytes in hex, and how many there are."""
+    """One file: the sha256 of its bytes in hex, and how many there are. Nothing else is decoded: names become paths."""
 
-    sha256: str
-    bytes: int
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    bytes: Annotated[int, msgspec.Meta(ge=0)]
 
 
 Receipts = dict[str, tuple[int, int, int]]
@@ -43,7 +44,7 @@ class ArtifactStore:
         """Move a finished file into the store (same file system) and make it durable."""
         artifact = Artifact(hash_file(source), source.stat().st_size)
         target = self._folder / artifact.sha256
-        if self._stored(artifact):
+        if self.holds(artifact):
             source.unlink()
             return artifact
         with open(source, "rb") as file:
@@ -54,7 +55,7 @@ class ArtifactStore:
         self._remember(artifact, target)
         return artifact
 
-    def _stored(self, artifact: Artifact) -> bool:
+    def holds(self, artifact: Artifact) -> bool:
         """Whether the file is there and sound; a damaged one is replaced, which heals what names it."""
         try:
             self.path(artifact)

@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 CALIBRATION_QUERIES = 200
 """Held-in queries whose recall is measured for each effort (standard error about .005 at .95)."""
 
+CALIBRATION_SEED = 7
+"""Of their choice: who measures the same vectors again asks the same."""
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -137,7 +140,7 @@ class SegmentBuilder:
             versions=artifacts.add(self._versions.path),
             vectors=vectors,
             columns=tuple(
-                ColumnRecord(path=path, type=type_, arrays=self._store_arrays(artifacts, arrays))
+                ColumnRecord(path=path, type=type_, arrays=store_arrays(artifacts, self._folder, arrays))
                 for (path, type_), arrays in self._columns.finish()
             ),
             scanned=tuple(sorted(self._columns.scanned)),
@@ -174,7 +177,12 @@ class SegmentBuilder:
                 calibration = tuple(
                     CalibrationPoint(*point)
                     for point in calibrate(
-                        index, vectors, schema.metric, efforts=efforts, sample=CALIBRATION_QUERIES, seed=7
+                        index,
+                        vectors,
+                        schema.metric,
+                        efforts=efforts,
+                        sample=CALIBRATION_QUERIES,
+                        seed=CALIBRATION_SEED,
                     )
                 )
             finally:
@@ -188,13 +196,15 @@ class SegmentBuilder:
             calibration=calibration,
         )
 
-    def _store_arrays(self, artifacts: ArtifactStore, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Artifact]:
-        stored = {}
-        for role, array in arrays.items():
-            path = self._folder / "column.npy"
-            save_npy(path, array)
-            stored[role] = artifacts.add(path)
-        return stored
+
+def store_arrays(artifacts: ArtifactStore, folder: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Artifact]:
+    """Store each array of a column; `folder` is the job's own."""
+    stored = {}
+    for role, array in arrays.items():
+        path = folder / "column.npy"
+        save_npy(path, array)
+        stored[role] = artifacts.add(path)
+    return stored
 
 
 def store_rows(artifacts: ArtifactStore, folder: Path, rows: Rows) -> Artifact | None:
