@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-
 from rich.console import Console
 
 from api.cli import bars, registry
 from api.cli.options import DEFAULT_DATA, Collection, Data
+from vss.cores import usable_cores
 from vss.engines.local import LocalEngine
 from vss.jobs.remote import JobWriter
 from vss.storage.datadir import DataDir
 from vss.storage.fold import fold as fold_parts
-from vss.storage.fold import to_merge
 from vss.storage.manifest import Manifest
 from vss.storage.publish import until_published
 
@@ -35,18 +33,22 @@ def fold(collection: Collection, data: Data = DEFAULT_DATA) -> None:
     try:
         target = engine.collection(collection)
 
-        def once() -> Manifest:
-            rows = sum(part.count() for part in to_merge(target.view()))
-            show.phase("index", rows, "vectors")
+        done = 0
+
+        def begin(rows: int) -> None:
+            nonlocal done
             done = 0
+            show.phase("index", rows, "vectors")
 
-            def progress(count: int) -> None:
-                nonlocal done
-                done += count
-                show.update(done, done)
+        def progress(count: int) -> None:
+            nonlocal done
+            done += count
+            show.update(done, done)
 
-            threads = len(os.sched_getaffinity(0))
-            return fold_parts(target, JobWriter(folder), indexers, threads=threads, progress=progress)
+        def once() -> Manifest:
+            return fold_parts(
+                target, JobWriter(folder), indexers, threads=usable_cores(), begin=begin, progress=progress
+            )
 
         manifest = until_published(once, ATTEMPTS)
     finally:

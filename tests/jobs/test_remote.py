@@ -54,7 +54,7 @@ def test_a_server_serves_what_jobs_build_beside_it(tmp_path: Path) -> None:
             assert client.put("/collections/fruit/points", json=body).status_code == 200
             folded = vss("fold", "fruit", "--data", str(data))
             assert folded.returncode == 0, folded.stderr
-            assert "generation 3, 31 points in 1 segments" in folded.stderr
+            assert "generation 4, 31 points in 1 segments" in folded.stderr
             assert best("a quince") == 99
             assert best("apple number 17") == 17
             said = vss("search", "fruit", "a quince", "-k", "1", "--data", str(data))

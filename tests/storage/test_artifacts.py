@@ -68,7 +68,7 @@ def test_a_missing_artifact_is_named(folded: tuple[Collection, Manifest], indexe
 
 def test_a_changed_manifest_is_found(folded: tuple[Collection, Manifest], indexers: Indexers) -> None:
     collection, _ = folded
-    path = collection.manifests / "000001.json"
+    path = collection.manifests / "000002.json"
     path.write_text(path.read_text().replace('"covered_seq": 300', '"covered_seq": 0'))
     with pytest.raises(VssError, match="changed after it was published"):
         reopened(collection, indexers).view()
@@ -85,7 +85,7 @@ def test_a_newer_format_is_refused(engine: LocalEngine, indexers: Indexers) -> N
 
 def test_the_manifest_names_every_file_by_its_hash(folded: tuple[Collection, Manifest]) -> None:
     collection, _ = folded
-    text = (collection.manifests / "000001.json").read_text()
+    text = (collection.manifests / "000002.json").read_text()
     stored = {path.name for path in (collection.folder / "artifacts").iterdir()}
     named = set()
 

@@ -166,6 +166,15 @@ def socket_transport(data: DataDir) -> httpx.HTTPTransport:
     return httpx.HTTPTransport(uds=str(data.socket))
 
 
+def serves(data: DataDir) -> bool:
+    """Whether a server listens for this data directory."""
+    try:
+        socket_transport(data).close()
+    except OSError:
+        return False
+    return True
+
+
 def create_body(schema: Schema) -> bytes:
     """The schema as the body of `PUT /collections/{name}`."""
     vectors: dict[str, Any] = {name: _vector_body(vector) for name, vector in schema.vectors.items()}

@@ -53,6 +53,11 @@ class Collection:
                 self._version = version
             return self._view
 
+    def current(self) -> Manifest | None:
+        """The current generation, without opening its segments; None before the first one. VssError (CORRUPT)."""
+        pointer = self.log.pointer()
+        return read_manifest(self.manifests, pointer.generation, pointer.manifest) if pointer.generation else None
+
     def change_schema(self, schema: Schema) -> None:
         """Read by another schema from the next view on."""
         with self._lock:

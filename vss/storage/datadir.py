@@ -1,7 +1,8 @@
-"""The data directory: where its parts lie, and the lock of its one writer.
+"""The data directory: where its parts lie, and the locks of its one writer and its one worker.
 
 <data>/catalog.db                       names -> collection ids
 <data>/writer.lock                      held by the one process that commits
+<data>/worker.lock                      held by the one process that folds by itself
 <data>/vss.sock                         where that process listens, when it is a server
 <data>/collections/<id>/log.db          operations, and the pointer to the current generation
                         manifests/000007.json
@@ -16,6 +17,7 @@ import os
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from vss.errors import Code, VssError
 
@@ -50,6 +52,7 @@ class DataDir:
             )
         self.catalog = self.path / "catalog.db"
         self.lock = self.path / "writer.lock"
+        self.worker_lock = self.path / "worker.lock"
         self.socket = self.path / "vss.sock"
 
     def collection(self, collection_id: str) -> Path:
@@ -72,15 +75,16 @@ def file_system(path: Path) -> str:
     return kind
 
 
-class WriterLock:
-    """`writer.lock`: an advisory lock that the kernel frees when its process ends, however it ends.
+class FileLock:
+    """An advisory lock on a file that the kernel frees when its process ends, however it ends.
 
-    wait: seconds to try for: a job holds the lock only for the moment of its commit, a server while it runs
+    what: what its holder is, for people
+    wait: seconds to try for
     Raises VssError (LOCKED) when another process holds it for longer.
     """
 
-    def __init__(self, data: DataDir, *, wait: float = 0.0) -> None:
-        self._file = open(data.lock, "a+")  # noqa: SIM115 - held until close
+    def __init__(self, path: Path, what: str, *, wait: float) -> None:
+        self._file = open(path, "a+")  # noqa: SIM115 - held until close
         until = time.monotonic() + wait
         while not self._take():
             if time.monotonic() < until:
@@ -91,8 +95,8 @@ class WriterLock:
             self._file.close()
             raise VssError(
                 Code.LOCKED,
-                f"another process (pid {holder}) is the writer of this data directory",
-                hint="stop it, or send the write to it",
+                f"another process (pid {holder}) is {what} of this data directory",
+                hint="stop it, or leave the work to it",
             )
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
@@ -109,10 +113,24 @@ class WriterLock:
         """Give the lock back."""
         self._file.close()
 
-    def __enter__(self) -> WriterLock:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class WriterLock(FileLock):
+    """`writer.lock`: a job holds it only for the moment of its commit, a server while it runs. VssError (LOCKED)."""
+
+    def __init__(self, data: DataDir, *, wait: float = 0.0) -> None:
+        super().__init__(data.lock, "the writer", wait=wait)
+
+
+class WorkerLock(FileLock):
+    """`worker.lock`: held by the one process that folds by itself. VssError (LOCKED)."""
+
+    def __init__(self, data: DataDir, *, wait: float = 0.0) -> None:
+        super().__init__(data.worker_lock, "the worker", wait=wait)

@@ -7,6 +7,7 @@ is the crash recovery. Sequence numbers come from AUTOINCREMENT, so none is ever
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,10 @@ CREATE TABLE IF NOT EXISTS pointer (
     covered_seq INTEGER NOT NULL
 );
 """
+
+
+BUSY_MILLISECONDS = 10_000
+"""How long one process waits for another that writes."""
 
 
 class Kind(IntEnum):
@@ -163,6 +168,14 @@ class Log:
             ]
         return Pointer(current, manifest, covered), operations
 
+    def pointer(self) -> Pointer:
+        """The current generation."""
+        with self._read_lock, storage_errors():
+            ((generation, manifest, covered),) = self._reader.execute(
+                "SELECT generation, manifest, covered_seq FROM pointer"
+            )
+        return Pointer(generation, manifest, covered)
+
     def keys_after(self, seq: int) -> set[bytes]:
         """The keys that operations after `seq` wrote or deleted, covered or not."""
         with self._read_lock, storage_errors():
@@ -185,10 +198,23 @@ class Log:
 def connect(path: Path) -> apsw.Connection:
     """A connection with the settings that durability rests on."""
     connection = apsw.Connection(str(path))
-    connection.set_busy_timeout(10_000)
-    connection.pragma("journal_mode", "wal")
+    connection.set_busy_timeout(BUSY_MILLISECONDS)
+    _use_wal(connection)
     connection.pragma("synchronous", "full")
     return connection
+
+
+def _use_wal(connection: apsw.Connection) -> None:
+    # SQLite does not wait (as the busy timeout says) when two processes turn a new file to WAL at once.
+    until = time.monotonic() + BUSY_MILLISECONDS / 1000
+    while True:
+        try:
+            connection.pragma("journal_mode", "wal")
+            return
+        except apsw.BusyError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.001)
 
 
 @contextmanager

@@ -56,6 +56,11 @@ class NpyWriter:
         self.close()
 
 
+def rows_in(size: int, row_bytes: int) -> int:
+    """How many rows a file of `NpyWriter` holds that has `size` bytes."""
+    return (size - _HEADER_BYTES) // row_bytes
+
+
 def map_npy(path: Path) -> NDArray[Any]:
     """The array of a `.npy` file, mapped read-only and shared between processes; never unpickles."""
     array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)

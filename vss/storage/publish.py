@@ -6,7 +6,7 @@ A job builds artifacts in its own process, then hands its manifest to a `Publish
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -100,6 +100,18 @@ def next_manifest(
         covered_seq=covered_seq,
         segments=tuple(segments),
         models=(parent.models if parent else {}) | (models or {}),
+    )
+
+
+def successor(manifest: Manifest, segments: Iterable[SegmentRecord], *, source: str) -> Manifest:
+    """The generation after this one: the same points, in these segments."""
+    return replace(
+        manifest,
+        generation=manifest.generation + 1,
+        parent=manifest.generation,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        source=source,
+        segments=tuple(segments),
     )
 
 

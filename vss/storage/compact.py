@@ -1,0 +1,139 @@
+"""Merging segments into an indexed one while others go on writing, sealing and importing.
+
+Only what segments hold is merged; the live part stays as it is, and its operations apply to the new segment as they did
+to the old ones. So the merge changes no answer, and holds beside whatever was published while it was built: rows that
+are dead by now get tombstones, new segments stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from msgspec.structs import replace
+
+from vss.errors import Code, VssError
+from vss.protocols import Indexers
+from vss.schema import Schema
+from vss.storage.artifacts import ArtifactStore
+from vss.storage.build import Block, SegmentBuilder, store_rows
+from vss.storage.collection import Collection
+from vss.storage.manifest import Manifest, SegmentRecord
+from vss.storage.npy import map_npy
+from vss.storage.publish import CHEAP_ATTEMPTS, Publisher, successor, until_published
+from vss.storage.segment import Segment
+from vss.storage.staging import staging_folder
+from vss.storage.view import Part
+from vss.types import Mask, Progress, Rows, no_progress
+
+BLOCK_ROWS = 2_048
+
+Sources = Mapping[str, Mask]
+"""Segment id -> `(n,)` which of its rows were merged; in the order in which they were."""
+
+
+def compact(
+    collection: Collection,
+    merged: Sequence[SegmentRecord],
+    publisher: Publisher,
+    indexers: Indexers,
+    *,
+    threads: int,
+    progress: Progress = no_progress,
+) -> Manifest:
+    """Make one indexed segment of `merged` and publish. `progress` counts indexed vectors.
+
+    Raises VssError: CONFLICT when another job merged the same segments meanwhile, CORRUPT.
+    """
+    with ExitStack() as stack:
+        staged = stack.enter_context(staging_folder(collection.staging, "fold"))
+        builder = stack.enter_context(SegmentBuilder(collection.schema, staged / "segment"))
+        sources: dict[str, Mask] = {}
+        for record in merged:
+            segment = Segment(record, collection.artifacts, indexers)
+            stack.callback(segment.close)
+            sources[record.id] = alive_rows(record, collection.artifacts)
+            for block in blocks(Part(segment, segment.alive), collection.schema):
+                builder.add(block)
+        built = None
+        if builder.rows:
+            settings = collection.schema.index
+            built = builder.finish(collection.artifacts, indexers, settings, threads=threads, progress=progress)
+
+        def once() -> Manifest:
+            manifest = collection.current()
+            assert manifest is not None  # there were segments
+            following = successor(manifest, _replaced(manifest, sources, built, collection, staged), source="fold")
+            publisher.publish(following)
+            return following
+
+        return until_published(once, CHEAP_ATTEMPTS)
+
+
+def blocks(part: Part, schema: Schema) -> Iterator[Block]:
+    """The rows of a part that count, in blocks, with the vectors that the schema names."""
+    rows: Rows = np.arange(len(part.body)) if part.alive is None else np.flatnonzero(part.alive)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        chosen = rows[start : start + BLOCK_ROWS].tolist()
+        points = [part.point(row) for row in chosen]
+        vectors = {}
+        for name in schema.vectors:
+            have = [place for place, point in enumerate(points) if name in point.vectors]
+            if have:
+                data = np.stack([points[place].vectors[name] for place in have])
+                vectors[name] = (np.asarray(have, np.int64), data)
+        yield Block(
+            keys=[part.body.key(row) for row in chosen],
+            payloads=[point.payload for point in points],
+            versions=np.asarray([point.version for point in points], np.int64),
+            vectors=vectors,
+        )
+
+
+def alive_rows(record: SegmentRecord, artifacts: ArtifactStore) -> Mask:
+    """`(n,)` False on tombstones."""
+    alive = np.ones(record.rows, np.bool_)
+    if record.tombstones is not None:
+        alive[map_npy(artifacts.path(record.tombstones))] = False
+    return alive
+
+
+def _replaced(
+    manifest: Manifest, sources: Sources, built: SegmentRecord | None, collection: Collection, staged: Path
+) -> list[SegmentRecord]:
+    """The generation's segments with `built` in the place of its sources. VssError (CONFLICT)."""
+    now = {one.id: one for one in manifest.segments if one.id in sources}
+    if not now:
+        raise _overtaken()
+    alive = []
+    for segment_id, merged in sources.items():
+        # A segment that is gone was replaced row by row, or merged by another job: its rows lie elsewhere, or are dead.
+        left = np.zeros(len(merged), np.bool_)
+        if segment_id in now:
+            left = alive_rows(now[segment_id], collection.artifacts)
+            if (left & ~merged).any():
+                raise _overtaken()  # rows came back to life
+        alive.append(left[merged])
+    segments = [one for one in manifest.segments if one.id not in sources]
+    kept = np.concatenate(alive)
+    if built is not None:
+        kept &= alive_rows(built, collection.artifacts)
+    if built is not None and kept.any():
+        dead = np.flatnonzero(~kept)
+        # A vector name that was dropped meanwhile left every segment, and must not come back under that name.
+        names = {name for one in now.values() for name in one.vectors}
+        segments.append(
+            replace(
+                built,
+                vectors={name: one for name, one in built.vectors.items() if name in names},
+                tombstones=store_rows(collection.artifacts, staged, dead),
+                deleted=len(dead),
+            )
+        )
+    return segments
+
+
+def _overtaken() -> VssError:
+    return VssError(Code.CONFLICT, "another job has changed the same segments meanwhile", hint="run the job again")
