@@ -53,11 +53,22 @@ class LocalEngine:
         with self._lock:
             known = self._open.get(entry.id)
             if known is None:
+                self._forget_deleted()
                 folder = self.data.collection(entry.id)
-                known = self._open[entry.id] = Collection(folder, entry.schema, self._indexers)
+                try:
+                    known = self._open[entry.id] = Collection(folder, entry.schema, self._indexers)
+                except VssError:
+                    self._catalog.get(name)  # of one that was deleted meanwhile it says so
+                    raise
             elif known.schema is not entry.schema and known.schema != entry.schema:
                 known.change_schema(entry.schema)  # another process changed it
             return known
+
+    def _forget_deleted(self) -> None:
+        """Close what another process has deleted. Called with the lock held."""
+        there = {entry.id for entry in self._catalog.entries().values()}
+        for id_ in self._open.keys() - there:
+            self._open.pop(id_).close()
 
     def create(self, name: str, schema: Schema) -> Entry:
         """Create an empty collection. VssError: INVALID, ALREADY_EXISTS, LOCKED."""
