@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vss.errors import Code, VssError, invalid
 from vss.protocols import Embedder
+from vss.types import Vectors
 
 MINILM = "all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -71,6 +73,16 @@ def open_embedder(
         )
     source = folder.resolve() if folder.is_dir() else name
     return SentenceTransformerEmbedder(name, source, precision=precision, threads=threads, cache=cache)
+
+
+def open_raw(name: str, device: str) -> Callable[[Sequence[str]], Vectors] | None:
+    """`encode` of sentence-transformers on the model of that name, for comparison; None where it has no such model."""
+    folder = _packaged_folder() if name == MINILM else Path(name).expanduser()
+    if not folder.is_dir() or _missing(*_EXTRA):
+        return None
+    from embedders.raw import RawSentenceTransformer
+
+    return RawSentenceTransformer(folder, device).encode
 
 
 def _missing(*modules: str) -> list[str]:

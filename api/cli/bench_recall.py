@@ -16,6 +16,7 @@ from rich.table import Table
 from api.bench import dataset
 from api.bench import recall as measured
 from api.bench.built import Built, Choice, Workshop, parse
+from api.bench.counting import counting
 from api.bench.pinning import pin_threads
 from api.bench.recall import ASKED, BATCH, Curve, Plan
 from api.bench.registry import check_drawing, draw_curves, read_hdf5
@@ -27,7 +28,7 @@ from indexers.raw.registry import KINDS as RAW_KINDS
 from vss.errors import Code, VssError, invalid
 from vss.jobs.progress import Reporter
 from vss.schema import DEFAULT_VECTOR
-from vss.types import Metric, Progress
+from vss.types import Metric
 
 DEMO = Path(".demo")
 _MORE = ("faiss_hnsw:storage=sq8",)
@@ -104,7 +105,7 @@ def recall(
         if name is not None:
             found = replace(found, name=name)
         reporter.phase("true neighbours", len(found.queries), "queries")
-        found = dataset.with_truth(found, _counting(reporter))
+        found = dataset.with_truth(found, counting(reporter))
         folder = cache or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vss-bench-")))
         workshop = Workshop(found, dataset.hash_of(found), folder, build_threads)
         curves = [Curve(one, []) for one in _build(workshop, choices, reporter, console, strict=bool(backend))]
@@ -113,7 +114,7 @@ def recall(
             curve.settled = measured.settle(curve.built, found, target)
             reporter.update(number, number)
         reporter.phase("time", measured.passes(curves, plan), "passes")
-        measured.measure(curves, found, plan, _counting(reporter))
+        measured.measure(curves, found, plan, counting(reporter))
         measured.write(report, found, curves, plan)
         if png is not None:
             draw_curves(png, found, curves, plan)
@@ -150,24 +151,13 @@ def _build(
     for choice in choices:
         reporter.phase(f"build {choice.name}", len(workshop.data.vectors), "vectors")
         try:
-            built.append(workshop.make(choice, _counting(reporter)))
+            built.append(workshop.make(choice, counting(reporter)))
         except VssError as error:
             # Not installed, or another metric than it knows.
             if strict or error.code not in {Code.UNAVAILABLE, Code.UNSUPPORTED, Code.INVALID}:
                 raise
             console.print(f"{choice.name} is left out: {error}", markup=False, soft_wrap=True)
     return built
-
-
-def _counting(reporter: Reporter) -> Progress:
-    done = 0
-
-    def progress(count: int) -> None:
-        nonlocal done
-        done += count
-        reporter.update(done, done)
-
-    return progress
 
 
 def summary(curves: list[Curve], plan: Plan, n: int) -> Table:

@@ -1,0 +1,189 @@
+"""`vss bench write`: what an import and durable writes cost beside the least that could do the same.
+
+    imported_vectors  an import of ready vectors, beside a raw hnswlib build of the same vectors with as many threads
+    imported_texts    an import of texts, beside the model alone on the same texts
+    upserts           durable upserts in batches, beside the same rows in raw SQLite with synchronous=FULL
+
+Each pair takes turns in the same run. A rate counts everything from the first byte read to the published generation.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apsw
+import numpy as np
+
+from api.bench.importing import Run, import_texts, import_vectors
+from api.bench.report import Report, ratios, rounds, spread
+from api.bench.texts import write_jsonl
+from indexers.raw.registry import library
+from indexers.registry import INDEXERS
+from vss.engines.local import LocalEngine
+from vss.points import Point, id_key
+from vss.protocols import Embedder
+from vss.schema import DEFAULT_VECTOR, Schema, VectorSchema
+from vss.storage.datadir import DataDir
+from vss.storage.log import pack_vectors
+from vss.types import Metric, Progress, Role, Vectors, no_progress
+
+BATCH = 100
+"""Points of an upsert."""
+
+PAYLOAD = b'{"name":"a point of the benchmark","price":12.5,"tags":["new","small"]}'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How to measure. threads: of the index builds, ours and raw; kind: of the index, "auto" as `vss index` has it."""
+
+    repetitions: int = 5
+    threads: int = 2
+    kind: str = "auto"
+
+
+def imported_vectors(
+    report: Report, name: str, vectors: Vectors, metric: Metric, scratch: Path, plan: Plan, progress: Progress
+) -> None:
+    """Rows per second of an import of `(n, dim)` vectors from a `.npy`, and of hnswlib's build."""
+    source = scratch / "vectors.npy"
+    np.save(source, vectors)
+    raw = library("raw-hnswlib")
+    runs: list[Run] = []
+
+    def ours() -> float:
+        folder = scratch / f"data-{secrets.token_hex(4)}"
+        runs.append(import_vectors(DataDir(folder), "vectors", source, metric, plan.kind, plan.threads))
+        shutil.rmtree(folder)
+        return runs[-1].rows / runs[-1].seconds
+
+    def theirs() -> float:
+        folder = scratch / f"raw-{secrets.token_hex(4)}"
+        folder.mkdir()
+        began = time.perf_counter()
+        raw.build(vectors, metric, folder, threads=plan.threads, progress=no_progress)
+        seconds = time.perf_counter() - began
+        shutil.rmtree(folder)
+        return len(vectors) / seconds
+
+    rates = rounds({"import": ours, raw.kind: theirs}, plan.repetitions, progress)
+    report.write(
+        "imported_vectors",
+        data=name,
+        n=len(vectors),
+        dim=vectors.shape[1],
+        metric=metric.value,
+        index=plan.kind,
+        threads=plan.threads,
+        repetitions=plan.repetitions,
+        import_rows_per_s=spread(rates["import"]),
+        raw_hnswlib_rows_per_s=spread(rates[raw.kind]),
+        ratio=ratios(rates["import"], rates[raw.kind]),
+        import_phase_seconds=_phases(runs),
+    )
+
+
+def imported_texts(
+    report: Report, embedder: Embedder, texts: Sequence[str], scratch: Path, plan: Plan, progress: Progress
+) -> None:
+    """Texts per second of an import, without loading the model, and of the model alone."""
+    texts = list(texts)
+    source = scratch / "texts.jsonl"
+    write_jsonl(source, texts)
+    runs: list[Run] = []
+
+    def ours() -> float:
+        folder = scratch / f"data-{secrets.token_hex(4)}"
+        runs.append(import_texts(DataDir(folder), "texts", source, embedder, plan.threads))
+        shutil.rmtree(folder)
+        return runs[-1].rows / runs[-1].seconds
+
+    def theirs() -> float:
+        began = time.perf_counter()
+        embedder.embed(texts, Role.DOCUMENT)
+        return len(texts) / (time.perf_counter() - began)
+
+    embedder.embed(texts[:BATCH], Role.DOCUMENT)  # warm
+    rates = rounds({"import": ours, "model": theirs}, plan.repetitions, progress)
+    report.write(
+        "imported_texts",
+        texts=len(texts),
+        tokens=sum(embedder.lengths(texts)),
+        model=embedder.info.name,
+        device=embedder.info.device,
+        precision=embedder.info.precision,
+        threads=plan.threads,
+        repetitions=plan.repetitions,
+        import_texts_per_s=spread(rates["import"]),
+        model_texts_per_s=spread(rates["model"]),
+        ratio=ratios(rates["import"], rates["model"]),
+        import_phase_seconds=_phases(runs),
+    )
+
+
+def upserts(report: Report, vectors: Vectors, metric: Metric, scratch: Path, plan: Plan, progress: Progress) -> None:
+    """Points per second, each batch on disk before the next is sent: the engine's, and SQLite's with the same rows."""
+
+    def ours() -> float:
+        folder = scratch / f"data-{secrets.token_hex(4)}"
+        points = [
+            Point(id=row, vectors={DEFAULT_VECTOR: vector}, payload=PAYLOAD) for row, vector in enumerate(vectors)
+        ]
+        engine = LocalEngine(DataDir(folder), INDEXERS, writable=True)
+        try:
+            vector = VectorSchema(dim=vectors.shape[1], metric=metric)
+            engine.create("points", Schema(vectors={DEFAULT_VECTOR: vector}))
+            began = time.perf_counter()
+            for start in range(0, len(points), BATCH):
+                engine.upsert("points", points[start : start + BATCH]).result()
+            seconds = time.perf_counter() - began
+        finally:
+            engine.close()
+        shutil.rmtree(folder)
+        return len(points) / seconds
+
+    def theirs() -> float:
+        path = scratch / f"raw-{secrets.token_hex(4)}.db"
+        rows = [(id_key(row), pack_vectors({DEFAULT_VECTOR: vector}), PAYLOAD) for row, vector in enumerate(vectors)]
+        connection = apsw.Connection(str(path))
+        connection.pragma("journal_mode", "wal")
+        connection.pragma("synchronous", "full")
+        connection.execute(
+            "CREATE TABLE operations (seq INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB, vectors BLOB, payload BLOB)"
+        )
+        began = time.perf_counter()
+        for start in range(0, len(rows), BATCH):
+            with connection:
+                connection.executemany(
+                    "INSERT INTO operations (key, vectors, payload) VALUES (?, ?, ?)", rows[start : start + BATCH]
+                )
+        seconds = time.perf_counter() - began
+        connection.close()
+        path.unlink()
+        return len(rows) / seconds
+
+    rates = rounds({"engine": ours, "sqlite": theirs}, plan.repetitions, progress)
+    report.write(
+        "upserts",
+        n=len(vectors),
+        dim=vectors.shape[1],
+        metric=metric.value,
+        batch=BATCH,
+        payload_bytes=len(PAYLOAD),
+        repetitions=plan.repetitions,
+        engine_points_per_s=spread(rates["engine"]),
+        sqlite_points_per_s=spread(rates["sqlite"]),
+        ratio=ratios(rates["engine"], rates["sqlite"]),
+        sqlite=apsw.sqlite_lib_version(),
+    )
+
+
+def _phases(runs: Sequence[Run]) -> dict[str, Any]:
+    """The median seconds of each phase."""
+    return {name: round(float(np.median([run.phases[name] for run in runs])), 3) for name in runs[0].phases}

@@ -1,0 +1,101 @@
+"""`vss bench write`: imports and durable writes beside the least that could do the same."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import closing
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from api.bench import dataset
+from api.bench import write as measured
+from api.bench.counting import counting
+from api.bench.report import Report
+from api.bench.texts import from_jsonl, from_stdlib
+from api.cli import bars, registry
+from embedders.registry import open_embedder
+from vss.cores import usable_cores
+from vss.types import Metric
+
+
+class Part(StrEnum):
+    """What can be measured by itself."""
+
+    VECTORS = "vectors"
+    TEXTS = "texts"
+    UPSERTS = "upserts"
+
+
+def write(
+    source: Annotated[
+        Path | None, typer.Argument(help="A .npy of vectors to import.  [default: clustered-128 of --n]")
+    ] = None,
+    data: Annotated[
+        Path, typer.Option("--data", help="A folder of the disk to measure; a scratch folder in it comes and goes.")
+    ] = Path(),
+    part: Annotated[list[Part] | None, typer.Option(help="Only this; may be repeated.  [default: all]")] = None,
+    metric: Annotated[Metric, typer.Option(help="How vectors of a .npy are compared.")] = Metric.COSINE,
+    n: Annotated[int | None, typer.Option("--n", min=100, help="Vectors.  [default: all, or 50,000 made up]")] = None,
+    index: Annotated[str, typer.Option(metavar="KIND", help="Kind of index that the import builds.")] = "auto",
+    text_file: Annotated[
+        Path | None, typer.Option(help="A JSON Lines file of texts.  [default: Python's documentation]")
+    ] = None,
+    text_field: Annotated[str, typer.Option(help="Field of the text.")] = "text",
+    texts: Annotated[int, typer.Option(min=1, help="Texts to import, drawn by the seed.")] = 2_000,
+    model: Annotated[str, typer.Option(help="The embedder of the texts.")] = registry.DEFAULT_MODEL,
+    points: Annotated[int, typer.Option(min=100, help="Points to upsert, in batches of 100.")] = 5_000,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of builds and the model.  [default: all cores]")] = None,
+    repetitions: Annotated[int, typer.Option(min=1, help="Rounds; in each both of a pair have their turn.")] = 5,
+    seed: Annotated[int, typer.Option(help="Of made-up vectors and the choice of texts.")] = 7,
+    out: Annotated[Path | None, typer.Option(help="Append the JSON lines to this file, not to stdout.")] = None,
+) -> None:
+    """Imports beside a raw hnswlib build and beside the model alone; durable upserts beside raw SQLite.
+
+    Each pair takes turns in the same run.
+
+    \b
+    Examples:
+      vss bench write
+      vss bench write vectors.npy --part vectors --threads 2 --data /mnt/disk
+      vss bench write --part texts --text-file docs.jsonl --texts 5000
+    """
+    console = Console(stderr=True, highlight=False)
+    reporter = bars.reporter(console)
+    parts = set(part or Part)
+    threads = threads or usable_cores()
+    plan = measured.Plan(repetitions=repetitions, threads=threads, kind=index)
+    with (
+        Report("write", seed=seed, out=out) as report,
+        tempfile.TemporaryDirectory(prefix="vss-bench-", dir=data) as name,
+    ):
+        scratch = Path(name)
+        try:
+            if Part.VECTORS in parts or Part.UPSERTS in parts:
+                reporter.phase("read", 1, "")
+                found = (
+                    dataset.drawn("clustered-128", n or 50_000, 1, seed)
+                    if source is None
+                    else dataset.from_npy(source, metric, n, 1, seed)
+                )
+            if Part.VECTORS in parts:
+                reporter.phase("import vectors", 2 * repetitions, "runs")
+                measured.imported_vectors(
+                    report, found.name, found.vectors, found.metric, scratch, plan, counting(reporter)
+                )
+            if Part.UPSERTS in parts:
+                reporter.phase("upsert", 2 * repetitions, "runs")
+                measured.upserts(report, found.vectors[:points], found.metric, scratch, plan, counting(reporter))
+            if Part.TEXTS in parts:
+                reporter.phase("load model", 1, "")
+                drawn = (
+                    from_stdlib(texts, seed) if text_file is None else from_jsonl(text_file, text_field, texts, seed)
+                )
+                with closing(open_embedder(model, cache=scratch, threads=threads)) as embedder:
+                    reporter.phase("import texts", 2 * repetitions, "runs")
+                    measured.imported_texts(report, embedder, drawn, scratch, plan, counting(reporter))
+        finally:
+            reporter.close()
