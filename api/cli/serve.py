@@ -24,7 +24,7 @@ def serve(
             "Limits and caches are for each of them.",
         ),
     ] = 1,
-    worker: Annotated[bool, typer.Option(help="Also run `vss worker`, which folds and builds.")] = False,
+    worker: Annotated[bool, typer.Option(help="Also run `vss worker`, which folds by itself.")] = True,
 ) -> None:
     """Serve a data directory over HTTP; /docs describes the API.
 

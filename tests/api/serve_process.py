@@ -32,13 +32,23 @@ def until(true: Callable[[], bool], what: str, seconds: float = SECONDS) -> None
 class ServeProcess:
     """A supervisor and its children; ready when it is made. `kill` is kill -9 of all, `stop` is SIGTERM."""
 
-    def __init__(self, data: Path, workers: int = 1, *options: str, ready: bool = True, **settings: Any) -> None:
+    def __init__(self, data: Path, workers: int = 1, *options: str, **settings: Any) -> None:
         self.data = data
         self.workers = workers
         environment = {name: value for name, value in os.environ.items() if not name.startswith("VSS_")}
         environment |= {f"VSS_{name.upper()}": str(value) for name, value in ({"models": "hashing"} | settings).items()}
-        command = ["serve", "--data", str(data), "--port", "0", "--workers", str(workers), "--no-worker", *options]
+        command = [
+            "serve",
+            "--data",
+            str(data),
+            "--port",
+            "0",
+            "--workers",
+            str(workers),
+            *(options or ["--no-worker"]),
+        ]
         self.log = open(data.parent / f"{data.name}.log", "ab+")  # noqa: SIM115 - closed with the process
+        self._begin = self.log.tell()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "api.cli", *command],
             env=environment | {"PYTHONWARNINGS": "error,ignore::ResourceWarning"},
@@ -47,15 +57,14 @@ class ServeProcess:
         )
         self._known: set[psutil.Process] = set()
         try:
-            if ready:
-                until(self._ready, "ready")
+            until(self._ready, "ready")
         except BaseException:
             self.kill()
             raise
 
     def said(self) -> str:
         """What all have logged."""
-        return Path(self.log.name).read_text()
+        return Path(self.log.name).read_bytes()[self._begin :].decode()
 
     @property
     def url(self) -> str:
