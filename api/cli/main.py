@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import typer
 
-from api.cli import bench, demo, doctor, fold, index, search, serve
+from api.cli import bench, demo, doctor, fold, index, search, serve, worker
 from vss.errors import VssError
 
 commands = typer.Typer(
@@ -26,6 +26,7 @@ commands = typer.Typer(
 )
 commands.command("demo")(demo.demo)
 commands.command("serve")(serve.serve)
+commands.command("worker")(worker.worker)
 commands.command("index")(index.index)
 commands.command("fold")(fold.fold)
 commands.command("search")(search.search)

@@ -44,7 +44,7 @@ def examples(name: str) -> list[str]:
 
 
 def test_the_commands_that_there_are() -> None:
-    assert NAMES == ["bench recall", "demo", "doctor", "fold", "index", "search", "serve"]
+    assert NAMES == ["bench embed", "bench load", "bench recall", "bench write", "demo", "doctor", "fold", "index", "search", "serve", "worker"]
 
 
 @pytest.mark.parametrize("name", NAMES)

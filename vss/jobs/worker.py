@@ -1,0 +1,202 @@
+"""The worker: folds the collections of a data directory by itself, one at a time, beside a server or alone.
+
+About once a second it asks each log whether anything was committed (one PRAGMA), and reads the manifest of a new
+generation. `vss.storage.merge.due` says what needs a fold. No segment is opened before that.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vss.errors import Code, VssError
+from vss.protocols import Indexers
+from vss.schema import Schema
+from vss.storage.catalog import Catalog, Entry
+from vss.storage.collection import Collection
+from vss.storage.compact import compact
+from vss.storage.datadir import DataDir, WorkerLock
+from vss.storage.manifest import Manifest
+from vss.storage.merge import due, live_rows, survey, to_merge
+from vss.storage.publish import Publisher
+from vss.storage.staging import remove_orphans
+
+log = logging.getLogger("vss.worker")
+
+POLL_SECONDS = 1.0
+
+FIRST_PAUSE_SECONDS = 2.0
+LONGEST_PAUSE_SECONDS = 600.0
+"""How long a collection rests after a failed fold: doubled each time, up to this."""
+
+
+class Stopped(Exception):
+    """The worker was told to stop in the middle of a fold."""
+
+
+@dataclass(slots=True)
+class _Watched:
+    """What the worker knows of one collection.
+
+    seen:  (data version, generation, schema) that needed nothing
+    again: moment (`time.monotonic`) before which it is left alone
+    """
+
+    collection: Collection | None = None
+    version: int = -1
+    seen: tuple[int, Schema] | None = None
+    failures: int = 0
+    again: float = 0.0
+
+
+class Worker:
+    """Folds what is due until it is stopped. Used by one thread; `stop` may be set by any.
+
+    threads: asked at each fold how many threads may build
+    """
+
+    def __init__(
+        self,
+        data: DataDir,
+        indexers: Indexers,
+        publisher: Publisher,
+        *,
+        threads: Callable[[], int],
+        stop: threading.Event,
+    ) -> None:
+        self._data = data
+        self._indexers = indexers
+        self._publisher = publisher
+        self._threads = threads
+        self._stop = stop
+        self._watched: dict[str, _Watched] = {}
+
+    def run(self) -> None:
+        """Wait until no other worker has the data directory, then fold until stopped."""
+        lock = self._take_lock()
+        if lock is None:
+            return
+        with lock:
+            catalog = Catalog(self._data)
+            try:
+                log.info("watching %s", self._data.path)
+                while not self._stop.is_set():
+                    self.round(catalog)
+                    self._stop.wait(POLL_SECONDS)
+            except Stopped:
+                log.info("stopped in the middle of a fold; nothing of it was published")
+            finally:
+                for watched in self._watched.values():
+                    _close(watched)
+                catalog.close()
+
+    def _take_lock(self) -> WorkerLock | None:
+        told = False
+        while not self._stop.is_set():
+            try:
+                return WorkerLock(self._data, wait=0.2)
+            except VssError as error:
+                if error.code is not Code.LOCKED:
+                    raise
+                if not told:
+                    log.info("waiting: %s", error.message)
+                    told = True
+        return None
+
+    def round(self, catalog: Catalog) -> None:
+        """Look at every collection once, and fold what is due."""
+        try:
+            entries = catalog.entries()
+        except VssError as error:
+            log.warning("the catalog cannot be read: %s", error)
+            return
+        there = {entry.id for entry in entries.values()}
+        for gone in self._watched.keys() - there:
+            _close(self._watched.pop(gone))
+        for entry in entries.values():
+            if self._stop.is_set():
+                return
+            watched = self._watched.setdefault(entry.id, _Watched())
+            if time.monotonic() < watched.again:
+                continue
+            try:
+                self._look(entry, watched)
+            except Stopped:
+                raise
+            except Exception as error:
+                self._failed(entry, watched, error, catalog)
+
+    def _look(self, entry: Entry, watched: _Watched) -> None:
+        collection = watched.collection
+        if collection is None:
+            folder = self._data.collection(entry.id)
+            # Before its first generation there is nothing to fold, and its log is the writer's to make.
+            if not (folder / "manifests").is_dir():
+                return
+            collection = watched.collection = Collection(folder, entry.schema, self._indexers)
+            remove_orphans(collection.staging)
+        version = collection.log.data_version()
+        known_schema = watched.seen is not None and watched.seen[1] is entry.schema
+        if version == watched.version and known_schema:
+            return
+        generation = collection.log.pointer().generation
+        if not generation or watched.seen == (generation, entry.schema):
+            watched.version = version
+            return
+        collection.change_schema(entry.schema)
+        manifest = collection.current()
+        assert manifest is not None
+        reason = due(survey(manifest, entry.schema, self._indexers))
+        if reason is not None:
+            self._fold(entry, collection, manifest, reason)
+            watched.failures = 0
+            return  # what was published meanwhile is looked at in the next round
+        watched.version, watched.seen, watched.failures = version, (generation, entry.schema), 0
+
+    def _fold(self, entry: Entry, collection: Collection, manifest: Manifest, reason: str) -> None:
+        merged = to_merge(manifest, entry.schema, self._indexers)
+        rows, began = sum(map(live_rows, merged)), time.monotonic()
+        threads = self._threads()
+        log.debug("%s: folding %s rows with %d threads: %s", entry.name, f"{rows:,}", threads, reason)
+        published = compact(
+            collection, merged, self._publisher, self._indexers, threads=threads, progress=self._check_stop
+        )
+        log.info(
+            "%s: folded %s rows of %d segments in %.1f s, generation %d: %s",
+            entry.name,
+            f"{rows:,}",
+            len(merged),
+            time.monotonic() - began,
+            published.generation,
+            reason,
+        )
+
+    def _check_stop(self, _: int) -> None:
+        if self._stop.is_set():
+            raise Stopped
+
+    def _failed(self, entry: Entry, watched: _Watched, error: Exception, catalog: Catalog) -> None:
+        """Say why, and leave the collection alone for a while."""
+        _close(watched)  # whatever is wrong with it may be mended or replaced by then
+        if entry.id not in {one.id for one in catalog.entries().values()}:
+            log.info("%s was deleted meanwhile", entry.name)
+            return
+        pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(watched.failures, 30))
+        watched.failures += 1
+        watched.again = time.monotonic() + pause
+        log.warning(
+            "%s was not folded: %s; again in %.0f s",
+            entry.name,
+            error if isinstance(error, VssError) else f"{type(error).__name__}: {error}",
+            pause,
+            exc_info=None if isinstance(error, VssError | OSError) else error,
+        )
+
+
+def _close(watched: _Watched) -> None:
+    if watched.collection is not None:
+        watched.collection.close()
+    watched.collection, watched.version, watched.seen = None, -1, None
