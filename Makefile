@@ -4,7 +4,7 @@
 #   make TORCH_INDEX=URL setup        a further package index. PyPI's torch for Linux on x86-64 brings gigabytes of
 #                                     CUDA; https://download.pytorch.org/whl/cpu has the build without.
 #   make PYTEST_ARGS='-k filters' test
-#   make CASE=index_overhead ARGS='--n 20000' bench
+#   make CASE='recall hubs-256 --n 20000' bench
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,8 +12,7 @@ TORCH_INDEX ?=
 PYTEST_ARGS ?=
 DATA ?= $(if $(wildcard .demo),.demo,vss-data)
 SERVE_ARGS ?=
-CASE ?= *
-ARGS ?=
+CASE ?=
 
 BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
@@ -47,14 +46,8 @@ lint: $(VENV)/.dev ## Check style, types and architecture
 serve: $(VENV)/.models ## Serve the demo's data, or vss-data (DATA=, SERVE_ARGS='--port 8000')
 	$(BIN)/vss serve --data $(DATA) $(SERVE_ARGS)
 
-bench: $(VENV)/.dev ## Run the benchmarks, JSON lines (CASE=name ARGS='...' for one)
-	@set -e; for case in benchmarks/$(CASE).py; do \
-	  if [ ! -f "$$case" ]; then echo "make bench: there is no $$case" >&2; exit 1; fi; \
-	  if [ "$$case" = benchmarks/__init__.py ]; then continue; fi; \
-	  echo "# $$case" >&2; status=0; PYTHONPATH=. $(BIN)/python "$$case" $(ARGS) || status=$$?; \
-	  if [ $$status -eq 2 ]; then echo "# $$case needs ARGS; left out" >&2; \
-	  elif [ $$status -ne 0 ]; then exit $$status; fi; \
-	done
+bench: $(VENV)/.dev ## Measure indexes, embedding and writes, JSON lines (CASE='recall hubs-256' for one)
+	$(if $(CASE),$(BIN)/vss bench $(CASE),$(BIN)/vss bench recall clustered-128 && $(BIN)/vss bench embed && $(BIN)/vss bench write)
 
 soak: $(VENV)/.dev ## Run the long proofs that `make test` leaves out
 	@status=0; $(BIN)/pytest -m soak $(PYTEST_ARGS) || status=$$?; \

@@ -18,7 +18,7 @@ Tokens = dict[str, list[list[int]]]
 """Model input name (`input_ids`, ...) -> for each text its values; all inputs of a text are equally long."""
 
 _BUDGET = {"cpu": 1024, "cuda": 65_536}
-"""Tokens of one forward pass. On a CPU small batches stay in its cache; measured by benchmarks/embedding_rate.py."""
+"""Tokens of one forward pass. On a CPU small batches stay in its cache; `vss bench embed` measures it."""
 
 _POOLED_MODULES = {"Pooling", "Normalize", "Dense", "LayerNorm", "Dropout"}
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
