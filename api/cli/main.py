@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import typer
 
-from api.cli import bench, demo, doctor, fold, index, search, serve, worker
+from api.cli import bench, demo, doctor, fold, index, publish, search, serve, worker
 from vss.errors import VssError
 
 commands = typer.Typer(
@@ -28,6 +28,7 @@ commands.command("demo")(demo.demo)
 commands.command("serve")(serve.serve)
 commands.command("worker")(worker.worker)
 commands.command("index")(index.index)
+commands.command("publish")(publish.publish)
 commands.command("fold")(fold.fold)
 commands.command("search")(search.search)
 commands.command("doctor")(doctor.doctor)

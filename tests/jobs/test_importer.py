@@ -351,13 +351,14 @@ def test_requests_that_contradict_themselves(
 
 
 class Meanwhile(Silent):
-    """Calls back once, when the index is being built."""
+    """Calls back once, when a phase begins."""
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Any, at: str) -> None:
         self._call = call
+        self._at = at
 
     def phase(self, name: str, total: int, unit: str) -> None:
-        if name == "index":
+        if name == self._at:
             self._call()
 
 
@@ -395,7 +396,7 @@ def test_writes_acknowledged_while_it_runs_win(data: DataDir, write: Write, run:
             put("new", b'{"by":"writer"}')
             engine.remove("c", ["gone", "imported and gone"]).result()
 
-        tools.reporter = Meanwhile(write_meanwhile)
+        tools.reporter = Meanwhile(write_meanwhile, "index")
         rows = ("both", "during", "gone", "imported and gone", "imported")
         run(
             write([{"id": name, "vector": [2, 2], "by": "import"} for name in rows]),

@@ -1,4 +1,4 @@
-"""Folders that a fold or a seal builds in: each belongs to one live process, and what a killed one left is found.
+"""Folders that a fold, a seal or a publication works in: each belongs to a live process, and orphans are found.
 
 The owner holds an advisory lock on the folder itself, which the kernel frees however the process ends; so ownership
 is known across containers too, where process ids say nothing. Other staging (imports keep theirs) is not touched.
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PURPOSES = ("fold", "seal")
+PURPOSES = ("fold", "seal", "publish")
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def _make(staging: Path, purpose: str) -> tuple[Path, int]:
     while True:
         folder = staging / f"{purpose}-{secrets.token_hex(8)}"
         folder.mkdir()
-        handle = _lock(folder)
+        handle = lock_folder(folder)
         # Between the two steps it looked like an orphan; then somebody may have removed it.
         if handle is not None and folder.exists():
             return folder, handle
@@ -46,7 +46,7 @@ def remove_orphans(staging: Path) -> int:
     found = 0
     for purpose in PURPOSES:
         for folder in staging.glob(f"{purpose}-*"):
-            handle = _lock(folder)
+            handle = lock_folder(folder)
             if handle is None:
                 continue
             shutil.rmtree(folder, ignore_errors=True)
@@ -55,7 +55,7 @@ def remove_orphans(staging: Path) -> int:
     return found
 
 
-def _lock(folder: Path) -> int | None:
+def lock_folder(folder: Path) -> int | None:
     """An open handle that holds the folder's lock; None when another has it, or the folder is gone."""
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
