@@ -13,6 +13,7 @@ from rich.console import Console
 from api.cli import bars, registry
 from api.cli.options import DEFAULT_DATA, Data
 from vss.jobs.bundles.build import Bundle
+from vss.jobs.dead_letters import DEFAULT_MAX_BAD_SHARE, OnError
 from vss.jobs.embedding_cache import EmbeddingCache
 from vss.jobs.gate import Fields
 from vss.jobs.importer import Imported, Tools, run_import
@@ -102,6 +103,12 @@ def index(
     min_recall: Annotated[
         float, typer.Option(min=0, max=1, help="Publish nothing when no effort reaches this recall@10.")
     ] = DEFAULT_MIN_RECALL,
+    on_error: Annotated[
+        OnError, typer.Option(help="A row that cannot be stored is written down, or ends the import.")
+    ] = OnError.DEAD_LETTER,
+    max_bad_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Publish nothing when more of the rows (and more than 10) are bad.")
+    ] = DEFAULT_MAX_BAD_SHARE,
     embedding_cache: Annotated[
         Path | None, typer.Option(help="File that keeps embeddings, so that a second run reuses them.")
     ] = None,
@@ -110,6 +117,7 @@ def index(
 
     In CSV every value is text, ids too; a vector is a JSON list. Of an .npz the arrays "vectors" and "ids" are read.
     Rows that cannot be stored go to DATA/dead-letters, with file, line and reason. Nothing is published when it fails.
+    Killed, it goes on after its last finished chunk when the same command is run again, for up to 7 days.
 
     \b
     Examples:
@@ -118,6 +126,7 @@ def index(
       vss index vectors.parquet -c items --vector-field vector --index faiss_ivf --index-param storage=pq
       vss index 'data/*.csv.gz' -c docs --text-field text --rename body=text
       vss index vectors.npy -c items --ids names.txt
+      vss index 's3://bucket/docs/*.jsonl.gz' -c docs --text-field text --on-error abort
       vss index docs.jsonl -c docs --text-field text --out s3://bucket/docs-7
     """
     params = dict(_param(given) for given in index_param or ())
@@ -138,6 +147,8 @@ def index(
         metric=metric,
         index=IndexSettings(kind=kind, params=params) if kind else None,
         min_recall=min_recall,
+        on_error=on_error,
+        max_bad_share=max_bad_share,
     )
     with ExitStack() as stack:
         cache = stack.enter_context(EmbeddingCache(embedding_cache)) if embedding_cache else None
@@ -171,6 +182,10 @@ def _counted(done: Imported[Any]) -> str:
 def summary(done: Imported[Any]) -> list[str]:
     """The indexes that an import made and the rows that it refused, for people."""
     lines = []
+    if done.resumed:
+        lines.append(f"resumed after {done.resumed:,} rows")
+    elif done.anew:
+        lines.append(f"began anew; a killed import could not go on: {done.anew}")
     for name, record in done.segment.vectors.items():
         params = ", ".join(f"{key} {value}" for key, value in record.index.params.items())
         shown = f" {name!r}" if name else ""

@@ -35,6 +35,9 @@ class Site:
 class Destination(Protocol[Published]):
     """What an import needs to know and to have done. Called from one thread, in this order."""
 
+    created: bool
+    """Whether the import made the collection: by `create`, or before it was killed and went on."""
+
     @property
     def name(self) -> str:
         """The collection's name."""
@@ -60,4 +63,4 @@ class Destination(Protocol[Published]):
         """Keep what was built. source: what made it, for people; reporter: told of this phase."""
 
     def undo(self) -> None:
-        """The import failed: remove what `create` made, unless somebody has used it since."""
+        """The import failed: remove what it `created`, unless somebody has used it since."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +71,7 @@ class Gate:
     ) -> Accepted:
         """The rows that may be stored. embed: makes the vectors when the rows hold texts."""
         candidates = []
+        refused: list[tuple[Row, str, PointId | None]] = []
         for row in rows:
             point_id: PointId | None = None
             try:
@@ -79,7 +80,11 @@ class Gate:
                 point_id, key = _id(row.fields, self._fields.id)
                 candidates.append(self._candidate(row, point_id, key, row.fields, vector.dim))
             except VssError as error:
-                self._rejected.add(row, str(error), point_id)
+                refused.append((row, str(error), point_id))
+        if embed is not None or not candidates:
+            # Before time is spent on the rows that are good.
+            self._refuse(refused)
+            refused = []
         if not candidates:
             return Accepted([], [], np.empty((0, vector.dim), np.float32))
         if embed is not None:
@@ -87,9 +92,11 @@ class Gate:
         else:
             vectors = np.stack([one.vector for one in candidates if one.vector is not None])
         bad = faults(vectors, vector.metric)
+        place = {id(row): at for at, row in enumerate(rows)} if bad.any() or refused else {}
         for at in np.flatnonzero(bad).tolist():
             reason = str(describe_fault(vectors[at], self._fields.vector or "vector"))
-            self._rejected.add(candidates[at].row, reason, candidates[at].id)
+            refused.append((candidates[at].row, reason, candidates[at].id))
+        self._refuse(sorted(refused, key=lambda one: place[id(one[0])]))
         if bad.any():
             candidates = [one for one, refused in zip(candidates, bad.tolist(), strict=True) if not refused]
             vectors = vectors[~bad]
@@ -98,6 +105,10 @@ class Gate:
             [one.payload for one in candidates],
             normalised(vectors) if vector.metric is vector.metric.COSINE else vectors,
         )
+
+    def _refuse(self, refused: Iterable[tuple[Row, str, PointId | None]]) -> None:
+        for row, reason, point_id in refused:
+            self._rejected.add(row, reason, point_id)
 
     def _candidate(self, row: Row, point_id: PointId, key: bytes, fields: dict[str, Any], dim: int) -> _Candidate:
         names = self._fields

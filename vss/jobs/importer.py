@@ -7,31 +7,37 @@
     measure  a generation whose recall falls short is not published (`measure`)
     publish  the destination keeps it (`destination`)
 
-When any step fails nothing is published, and what was staged or made is removed.
+When any step fails nothing is published, and what was staged or made is removed. When the process is killed what was
+staged stays, and the same import goes on after its last finished chunk (`journal`).
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from vss import canary
-from vss.errors import Code, VssError, invalid
+from vss.errors import Code, VssError
 from vss.jobs.chunks import chunks
-from vss.jobs.dead_letters import DeadLetters
+from vss.jobs.dead_letters import DeadLetters, too_many
 from vss.jobs.destination import Destination, Site
 from vss.jobs.embedding_cache import EmbeddingCache, embed
-from vss.jobs.gate import Accepted, Gate
+from vss.jobs.gate import Accepted, Fields, Gate
+from vss.jobs.journal import Begin, Checkpoint, Journal, take
 from vss.jobs.measure import best_recall, check_recall
 from vss.jobs.progress import Reporter
 from vss.jobs.request import Import, fields_of
+from vss.jobs.sources.files import Files, ids_stamp
 from vss.jobs.sources.registry import open_source
 from vss.jobs.sources.row import Row
 from vss.protocols import Embedder, Indexers
@@ -46,7 +52,13 @@ Published = TypeVar("Published")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported(Generic[Published]):
-    """What an import did. recall: best measured recall@10 by vector name; cached: texts that were known."""
+    """What an import did.
+
+    recall:  best measured recall@10 by vector name
+    cached:  texts that were known
+    resumed: rows of the source that were done before the import was killed
+    anew:    why what a killed import had staged was of no use
+    """
 
     manifest: Published
     segment: SegmentRecord
@@ -56,6 +68,8 @@ class Imported(Generic[Published]):
     recall: dict[str, float]
     cached: int
     seconds: float
+    resumed: int = 0
+    anew: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,14 +110,14 @@ def run_import(job: Import, destination: Destination[Published], tools: Tools) -
                 tools.indexers.choose(job.index.kind, has.metric, has.dim, 0, job.index.params)
         fields, model = fields_of(job, destination.name, known, tools.default_model)
         source = stack.enter_context(open_source(job.uri, fields))
-        rejected = stack.enter_context(DeadLetters(tools.dead_letters / name))
+        rejected = stack.enter_context(DeadLetters(tools.dead_letters / name, job.on_error, job.max_bad_share))
         embedder = None
         if model is not None:
             tools.reporter.phase("load model", 1, "")
             embedder = tools.embedders(model)
             stack.callback(embedder.close)
-        work = _Work(job, tools, destination, Gate(fields, rejected), embedder, known, fields.text)
-        done = work.run(source.total, source.rows(), rejected)
+        work = _Work(job, tools, destination, source, fields, rejected, embedder, known)
+        done = work.run()
         return Imported(
             manifest=done.manifest,
             segment=done.segment,
@@ -113,6 +127,8 @@ def run_import(job: Import, destination: Destination[Published], tools: Tools) -
             recall=best_recall(done.segment),
             cached=tools.cache.hits if tools.cache else 0,
             seconds=time.monotonic() - began,
+            resumed=work.resumed,
+            anew=work.anew,
         )
 
 
@@ -123,6 +139,15 @@ class _Done(Generic[Published]):
     rows: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Staged:
+    """What the rows go to."""
+
+    site: Site
+    journal: Journal
+    builder: SegmentBuilder
+
+
 @dataclass(slots=True)
 class _Work(Generic[Published]):
     """One run of an import."""
@@ -130,37 +155,102 @@ class _Work(Generic[Published]):
     job: Import
     tools: Tools
     destination: Destination[Published]
-    gate: Gate
+    source: Files
+    fields: Fields
+    rejected: DeadLetters
     embedder: Embedder | None
     schema: Schema | None
-    text_field: str | None
     position: int = 0
     items: int = 0
+    resumed: int = 0
+    anew: str | None = None
 
-    def run(self, total: int, rows: Iterator[Row], rejected: DeadLetters) -> _Done[Published]:
+    def run(self) -> _Done[Published]:
         """Everything from the first row to the published generation."""
         if self.embedder is not None and self.schema is not None:
             self._check_model(self.embedder, self.schema.vector(self.job.vector_name))
-        self.tools.reporter.phase("read, embed" if self.embedder else "read", total, "rows")
         try:
             with ExitStack() as stack:
-                builder: SegmentBuilder | None = None
+                staged = None if self.schema is None else self._begin(stack, self.schema)
+                rows, gate = self.source.rows(), Gate(self.fields, self.rejected)
+                after = f" (after {self.resumed:,} rows of before)" if self.resumed else ""
+                phase = ("read, embed" if self.embedder else "read") + after
+                self.tools.reporter.phase(phase, self.source.total, "rows")
+                for row in islice(rows, self.resumed):
+                    self.position = row.end
+                self.items = self.resumed
                 for chunk in chunks(rows):
-                    schema = self._schema(chunk)
+                    schema = self._schema(chunk, gate)
                     if schema is None:
                         # No row of the chunk has a vector, so each is refused for its own reason.
-                        self.gate.check(chunk, VectorSchema(dim=0), None)
-                        continue
-                    if builder is None:
-                        site = self.destination.begin()
-                        builder = stack.enter_context(SegmentBuilder(schema, site.staged))
-                    self._add(builder, chunk, schema, site.started_seq)
-                if builder is None or not builder.rows:
-                    raise _no_rows(rejected)
-                return self._publish(site, builder)
+                        gate.check(chunk, VectorSchema(dim=0), None)
+                    else:
+                        staged = staged or self._begin(stack, schema)
+                        vector = schema.vector(self.job.vector_name)
+                        accepted = gate.check(chunk, vector, self._embed(chunk) if self.embedder else None)
+                        staged.builder.add(_block(accepted, self.job.vector_name, staged.site.started_seq))
+                    self.position, self.items = chunk[-1].end, self.items + len(chunk)
+                    self.tools.reporter.update(self.position, self.items)
+                    self.rejected.check_share(self.items, self.position / max(1, self.source.total))
+                    if staged is not None:
+                        self._checkpoint(staged)
+                if staged is None or not staged.builder.rows:
+                    raise too_many(self.rejected, self.items, "wanted some that can be stored")
+                self.rejected.check_share(self.items)
+                return self._publish(staged.site, staged.builder)
         except BaseException:
             self.destination.undo()
             raise
+
+    def _begin(self, stack: ExitStack, schema: Schema) -> _Staged:
+        """Where the rows go: what this import had staged when it was killed, or an empty place."""
+        site = self.destination.begin()
+        path, rejected = self.rejected.path, self.rejected
+        begin = Begin(self._identity(schema), site.started_seq, self.destination.created, str(path))
+        journal, self.anew = take(site.staged, begin)
+        builder = None
+        if journal.last is not None:
+            try:
+                rejected.go_on(Path(journal.begin.dead_letters), journal.last.refused, journal.last.letter_bytes)
+                builder = SegmentBuilder(schema, journal.segment, journal.last.staged)
+                self.resumed = journal.last.read
+            except (OSError, ValueError) as error:
+                rejected.go_on(path, 0, 0)
+                begin = replace(begin, created=journal.begin.created)
+                journal.remove()
+                journal, _ = take(site.staged, begin)
+                self.anew = str(error)
+        stack.callback(journal.remove)
+        if builder is None:
+            builder = SegmentBuilder(schema, journal.segment)
+        self.destination.created = journal.begin.created
+        site = Site(journal.folder, site.artifacts, journal.begin.started_seq)
+        return _Staged(site, journal, stack.enter_context(builder))
+
+    def _identity(self, schema: Schema) -> dict[str, Any]:
+        """Everything that decides which rows are staged. How they are indexed and published may change meanwhile."""
+        ids = self.fields.ids
+        identity = {
+            "uri": self.job.uri,
+            "files": self.source.stamps,
+            "ids": ids_stamp(ids) if ids else None,
+            "fields": self.fields,
+            "vector name": self.job.vector_name,
+            "model": self.embedder.info.fingerprint if self.embedder else None,
+            "schema": schema.vectors,
+            "--on-error": self.job.on_error,
+        }
+        decoded: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(identity))
+        return decoded
+
+    def _checkpoint(self, staged: _Staged) -> None:
+        files = staged.builder.checkpoint()
+        done = Checkpoint(self.items, files, self.rejected.count, self.rejected.flush())
+        due = staged.journal.due()
+        if due:
+            staged.builder.sync()
+            self.rejected.sync()
+        staged.journal.write(done, synced=due)
 
     def _check_model(self, embedder: Embedder, vector: VectorSchema) -> None:
         """The embedder must be the one that made the collection, and still make the same vectors."""
@@ -176,7 +266,7 @@ class _Work(Generic[Published]):
         if canaries is not None:
             canary.check(embedder, canaries)
 
-    def _schema(self, chunk: list[Row]) -> Schema | None:
+    def _schema(self, chunk: list[Row], gate: Gate) -> Schema | None:
         """The collection's schema; made with the collection when the first usable chunk shows the dimension."""
         if self.schema is not None:
             return self.schema
@@ -188,10 +278,10 @@ class _Work(Generic[Published]):
                 metric=job.metric or info.metric,
                 model=info.name,
                 fingerprint=info.fingerprint,
-                text_field=self.text_field,
+                text_field=self.fields.text,
             )
         else:
-            dim = self.gate.dimension(chunk)
+            dim = gate.dimension(chunk)
             if dim is None:
                 return None
             vector = VectorSchema(dim=dim, metric=job.metric or Metric.COSINE)
@@ -201,13 +291,6 @@ class _Work(Generic[Published]):
         if self.embedder is not None:
             self._check_model(self.embedder, self.schema.vector(job.vector_name))
         return self.schema
-
-    def _add(self, builder: SegmentBuilder, chunk: list[Row], schema: Schema, started_seq: int) -> None:
-        vector = schema.vector(self.job.vector_name)
-        accepted = self.gate.check(chunk, vector, self._embed(chunk) if self.embedder else None)
-        builder.add(_block(accepted, self.job.vector_name, started_seq))
-        self.position, self.items = chunk[-1].end, self.items + len(chunk)
-        self.tools.reporter.update(self.position, self.items)
 
     def _embed(self, chunk: list[Row]) -> Callable[[Iterable[str]], Vectors]:
         assert self.embedder is not None
@@ -269,11 +352,3 @@ def _index_progress(reporter: Reporter, rows: int) -> Progress:
             reporter.phase("calibrate, store", 1, "")
 
     return progress
-
-
-def _no_rows(rejected: DeadLetters) -> VssError:
-    if rejected.first is None:
-        return invalid("there are no rows; nothing was published", field="uri")
-    first, hint = rejected.first, f"every reason stands in {rejected.path}"
-    reason = f"the first (line {first.line} of {first.file}) because of {first.reason}"
-    return invalid(f"all {rejected.count} rows were refused, {reason}; nothing was published", field="uri", hint=hint)

@@ -36,7 +36,7 @@ class LivingCollection:
         self._indexers = indexers
         self._writer = writer
         self._engine = LocalEngine(data, indexers, writable=False)
-        self._created = False
+        self.created = False
 
     def schema(self) -> Schema | None:
         """As `Destination.schema`."""
@@ -52,7 +52,7 @@ class LivingCollection:
     def create(self, schema: Schema) -> Schema:
         """As `Destination.create`."""
         self._writer.create(self.name, schema)
-        self._created = True
+        self.created = True
         # A server that has another version of the model makes another schema of it.
         return self._engine.entry(self.name).schema
 
@@ -61,7 +61,7 @@ class LivingCollection:
         collection = self._engine.collection(self.name)
         staged = collection.staging / f"import-{secrets.token_hex(8)}"
         # Whatever was written to a collection that this job made came after its start.
-        started_seq = 0 if self._created else collection.log.last_seq()
+        started_seq = 0 if self.created else collection.log.last_seq()
         return Site(staged, collection.artifacts, started_seq)
 
     def publish(
@@ -84,7 +84,7 @@ class LivingCollection:
 
     def undo(self) -> None:
         """As `Destination.undo`."""
-        if self._created and self._untouched():
+        if self.created and self._untouched():
             self._writer.delete(self.name)
 
     def _untouched(self) -> bool:

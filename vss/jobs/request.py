@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from vss.errors import invalid
+from vss.jobs.dead_letters import DEFAULT_MAX_BAD_SHARE, OnError
 from vss.jobs.gate import Fields
 from vss.jobs.measure import DEFAULT_MIN_RECALL
 from vss.schema import DEFAULT_VECTOR, IndexSettings, Schema
@@ -21,6 +22,7 @@ class Import:
     metric:     of a new collection of ready vectors; None is Cosine
     index:      how the index is built; None is what the collection says
     min_recall: least recall@10 that some effort must reach, 0 to 1
+    on_error:   what is done with a row that cannot be stored; max_bad_share: of all rows, 0 to 1, that may be such
     """
 
     uri: str
@@ -30,6 +32,8 @@ class Import:
     metric: Metric | None = None
     index: IndexSettings | None = None
     min_recall: float = DEFAULT_MIN_RECALL
+    on_error: OnError = OnError.DEAD_LETTER
+    max_bad_share: float = DEFAULT_MAX_BAD_SHARE
 
 
 def fields_of(job: Import, collection: str, known: Schema | None, default: str | None) -> tuple[Fields, str | None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import threading
 from pathlib import Path
 from typing import Annotated
@@ -42,15 +43,23 @@ class ArtifactStore:
 
     def add(self, source: Path) -> Artifact:
         """Move a finished file into the store (same file system) and make it durable."""
+        artifact = self.keep(source)
+        source.unlink()
+        return artifact
+
+    def keep(self, source: Path) -> Artifact:
+        """As `add`, but the source stays too, as a second name of the same bytes: nobody may write to it again."""
         artifact = Artifact(hash_file(source), source.stat().st_size)
-        target = self._folder / artifact.sha256
         if self.holds(artifact):
-            source.unlink()
             return artifact
         with open(source, "rb") as file:
             os.fsync(file.fileno())
-        os.chmod(source, 0o444)
-        os.rename(source, target)
+        # A second name first: a process killed in between leaves no read-only file that has but one.
+        draft = source.with_name(f"{source.name}.{secrets.token_hex(8)}")
+        os.link(source, draft)
+        os.chmod(draft, 0o444)
+        target = self._folder / artifact.sha256
+        os.rename(draft, target)
         fsync_folder(self._folder)
         self._remember(artifact, target)
         return artifact

@@ -11,19 +11,19 @@ import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from vss.points import EMPTY_PAYLOAD
 from vss.protocols import Indexers
 from vss.recall import calibrate
 from vss.schema import IndexSettings, Schema
-from vss.storage.artifacts import Artifact, ArtifactStore
+from vss.storage.artifacts import Artifact, ArtifactStore, fsync_folder
 from vss.storage.columnize import ColumnsBuilder
 from vss.storage.columns import FORM
 from vss.storage.ids import write_ids
@@ -61,25 +61,86 @@ class SegmentBuilder:
     Used in a `with` statement, whose end closes and removes the staging folder, finished or not.
     """
 
-    def __init__(self, schema: Schema, folder: Path) -> None:
-        folder.mkdir(parents=True)
+    def __init__(self, schema: Schema, folder: Path, kept: Mapping[str, int] | None = None) -> None:
+        """kept: what `checkpoint` returned in a process that ended since, to go on from there in its folder.
+
+        Raises OSError or ValueError when the files there do not hold that.
+        """
+        if kept is None:
+            folder.mkdir(parents=True)
         self.rows = 0
         self._schema = schema
         self._folder = folder
+        self._kept = kept
+        self._writers: list[NpyWriter] = []
         self._keys: list[bytes] = []
+        self._staged_keys: tuple[NpyWriter, NpyWriter] | None = None
         self._columns = ColumnsBuilder()
-        self._versions = NpyWriter(folder / "versions.npy", np.int64)
-        self._payloads = NpyWriter(folder / "payloads.bytes.npy", np.uint8)
-        self._payload_ends = NpyWriter(folder / "payloads.offsets.npy", np.int64)
-        self._payload_ends.append(np.zeros(1, np.int64))
-        self._payload_bytes = 0
+        try:
+            self._open()
+        except BaseException:
+            self._close()
+            raise
+
+    def _open(self) -> None:
+        self._versions = self._writer("versions.npy", np.int64)
+        self._payloads = self._writer("payloads.bytes.npy", np.uint8)
+        self._payload_ends = self._writer("payloads.offsets.npy", np.int64)
         self._vectors = {
             name: (
-                NpyWriter(folder / f"{number}.vectors.npy", np.float32, (vector.dim,)),
-                NpyWriter(folder / f"{number}.rows.npy", np.int64),
+                self._writer(f"{number}.vectors.npy", np.float32, (vector.dim,)),
+                self._writer(f"{number}.rows.npy", np.int64),
             )
-            for number, (name, vector) in enumerate(schema.vectors.items())
+            for number, (name, vector) in enumerate(self._schema.vectors.items())
         }
+        if self._kept is None:
+            self._payload_ends.append(np.zeros(1, np.int64))
+        else:
+            self._read_kept()
+
+    def _writer(self, name: str, dtype: DTypeLike, row_shape: tuple[int, ...] = ()) -> NpyWriter:
+        kept = None if self._kept is None else self._kept.get(name, 0)
+        writer = NpyWriter(self._folder / name, dtype, row_shape, kept=kept)
+        self._writers.append(writer)
+        return writer
+
+    def _stage_keys(self) -> tuple[NpyWriter, NpyWriter]:
+        return self._writer("keys.bytes.npy", np.uint8), self._writer("keys.sizes.npy", np.int64)
+
+    def _read_kept(self) -> None:
+        data, sizes = self._staged_keys = self._stage_keys()
+        # What an unfinished build has left may be an artifact too, and must not be written to.
+        for path in set(self._folder.iterdir()) - {writer.path for writer in self._writers}:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        whole, end = data.written().tobytes(), 0
+        for size in sizes.written().tolist():
+            self._keys.append(whole[end : end + size])
+            end += size
+        ends = self._payload_ends.written().tolist()
+        if end != len(whole) or len(ends) != len(self._keys) + 1 or ends[-1] != self._payloads.rows:
+            raise ValueError("the staged files do not fit each other")
+        payloads = self._payloads.written().data
+        for row, (start, end) in enumerate(pairwise(ends)):
+            self._take_payload(row, bytes(payloads[start:end]))
+        self.rows = len(self._keys)
+
+    def checkpoint(self) -> dict[str, int]:
+        """Hand all rows so far to the operating system; the rows of each file, from which another process can go on."""
+        if self._staged_keys is None:
+            self._staged_keys = self._stage_keys()
+        data, sizes = self._staged_keys
+        new = self._keys[sizes.rows :]
+        data.append(np.frombuffer(b"".join(new), np.uint8))
+        sizes.append(np.asarray([len(key) for key in new], np.int64))
+        for writer in self._writers:
+            writer.flush()
+        return {writer.path.name: writer.rows for writer in self._writers}
+
+    def sync(self) -> None:
+        """Make the last checkpoint survive a power cut."""
+        for writer in self._writers:
+            writer.sync()
+        fsync_folder(self._folder)
 
     def __enter__(self) -> SegmentBuilder:
         return self
@@ -89,12 +150,7 @@ class SegmentBuilder:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _close(self) -> None:
-        for writer in (
-            self._versions,
-            self._payloads,
-            self._payload_ends,
-            *chain.from_iterable(self._vectors.values()),
-        ):
+        for writer in self._writers:
             writer.close()
 
     def add(self, block: Block) -> None:
@@ -102,17 +158,20 @@ class SegmentBuilder:
         self._keys.extend(block.keys)
         self._versions.append(block.versions)
         self._payloads.append(np.frombuffer(b"".join(block.payloads), np.uint8))
-        ends = self._payload_bytes + np.cumsum([len(payload) for payload in block.payloads], dtype=np.int64)
-        self._payload_ends.append(ends)
-        self._payload_bytes = int(ends[-1]) if len(ends) else self._payload_bytes
+        # `rows` of the bytes counts this block already.
+        before = self._payloads.rows - sum(map(len, block.payloads))
+        self._payload_ends.append(before + np.cumsum([len(payload) for payload in block.payloads], dtype=np.int64))
         for row, payload in enumerate(block.payloads, start=self.rows):
-            if payload != EMPTY_PAYLOAD:
-                self._columns.add(row, msgspec.json.decode(payload))
+            self._take_payload(row, payload)
         for name, (rows, vectors) in block.vectors.items():
             data, places = self._vectors[name]
             data.append(vectors)
             places.append(rows + self.rows)
         self.rows += len(block.keys)
+
+    def _take_payload(self, row: int, payload: bytes) -> None:
+        if payload != EMPTY_PAYLOAD:
+            self._columns.add(row, msgspec.json.decode(payload))
 
     def finish(
         self,
@@ -134,10 +193,10 @@ class SegmentBuilder:
             rows=self.rows,
             ids={name: artifacts.add(path) for name, path in id_paths.items()},
             payloads={
-                "offsets": artifacts.add(self._payload_ends.path),
-                "bytes": artifacts.add(self._payloads.path),
+                "offsets": artifacts.keep(self._payload_ends.path),
+                "bytes": artifacts.keep(self._payloads.path),
             },
-            versions=artifacts.add(self._versions.path),
+            versions=artifacts.keep(self._versions.path),
             vectors=vectors,
             columns=tuple(
                 ColumnRecord(path=path, type=type_, arrays=store_arrays(artifacts, self._folder, arrays))
@@ -189,8 +248,8 @@ class SegmentBuilder:
                 index.close()
         stored = {file: artifacts.add(path) for file, path in files.items()}
         return VectorsRecord(
-            vectors=artifacts.add(data.path),
-            rows=None if places.rows == self.rows else artifacts.add(places.path),
+            vectors=artifacts.keep(data.path),
+            rows=None if places.rows == self.rows else artifacts.keep(places.path),
             index=spec,
             files=stored,
             calibration=calibration,

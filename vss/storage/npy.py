@@ -6,9 +6,12 @@ its header padded to a fixed size: the shape is filled in when the last row has 
 
 from __future__ import annotations
 
+import math
+import os
+import shutil
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -17,15 +20,25 @@ _HEADER_BYTES = 192
 
 
 class NpyWriter:
-    """Appends blocks of rows to one `.npy` file of a fixed dtype and row shape."""
+    """Appends blocks of rows to one `.npy` file of a fixed dtype and row shape.
 
-    def __init__(self, path: Path, dtype: DTypeLike, row_shape: tuple[int, ...] = ()) -> None:
+    kept: None begins a new file; else goes on after so many rows of one that another process has left.
+          ValueError when it has fewer
+    """
+
+    def __init__(
+        self, path: Path, dtype: DTypeLike, row_shape: tuple[int, ...] = (), *, kept: int | None = None
+    ) -> None:
         self.path = path
         self.dtype = np.dtype(dtype)
         self.row_shape = row_shape
-        self.rows = 0
-        self._file = open(path, "xb")  # noqa: SIM115 - closed by close()
-        self._file.write(b"\0" * _HEADER_BYTES)
+        self.rows = kept or 0
+        if kept is None:
+            self._file: BinaryIO = open(path, "xb")  # noqa: SIM115 - closed by close()
+            self._file.write(b"\0" * _HEADER_BYTES)
+        else:
+            end = _HEADER_BYTES + kept * self.dtype.itemsize * math.prod(row_shape)
+            self._file = _reopened(path, end)
 
     def append(self, block: NDArray[Any]) -> None:
         """Write `(n, *row_shape)` values; they are converted to the file's dtype."""
@@ -34,6 +47,23 @@ class NpyWriter:
             raise ValueError(f"got rows of shape {block.shape[1:]}, wanted {self.row_shape}")
         self._file.write(block.data if block.size else b"")
         self.rows += block.shape[0]
+
+    def flush(self) -> None:
+        """Hand what was appended to the operating system: it survives this process."""
+        self._file.flush()
+
+    def sync(self) -> None:
+        """Flush, and make what was appended survive a power cut."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def written(self) -> NDArray[Any]:
+        """`(rows, *row_shape)` what was flushed, mapped."""
+        if not self.rows:
+            return np.empty((0, *self.row_shape), self.dtype)
+        shape = (self.rows, *self.row_shape)
+        mapped: NDArray[Any] = np.memmap(self.path, self.dtype, "r", _HEADER_BYTES, shape)
+        return mapped.view(np.ndarray)
 
     def close(self) -> None:
         """Write the header; the file is a valid `.npy` from here on."""
@@ -59,6 +89,22 @@ class NpyWriter:
 def rows_in(size: int, row_bytes: int) -> int:
     """How many rows a file of `NpyWriter` holds that has `size` bytes."""
     return (size - _HEADER_BYTES) // row_bytes
+
+
+def _reopened(path: Path, end: int) -> BinaryIO:
+    """The file, to be written on from `end`; what is behind it goes."""
+    stat = path.stat()
+    if stat.st_size < end:
+        raise ValueError(f"{path.name} has {stat.st_size} bytes, wanted at least {end}")
+    if stat.st_nlink > 1:
+        # It is an artifact too, which must stay as it is.
+        copy = path.with_suffix(".copy")
+        shutil.copyfile(path, copy)
+        os.replace(copy, path)
+    file = open(path, "r+b")  # noqa: SIM115 - closed by NpyWriter.close()
+    file.truncate(end)
+    file.seek(end)
+    return file
 
 
 def map_npy(path: Path) -> NDArray[Any]:

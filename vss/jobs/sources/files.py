@@ -18,17 +18,19 @@ TEXTS = (".jsonl", ".ndjson", ".csv")
 COMPRESSIONS = (".gz", ".zst")
 FORMATS = (*TEXTS, ".parquet", ".arrow", ".feather", ".arrows", ".npy", ".npz")
 ENDINGS = frozenset((*FORMATS, *(text + compression for text in TEXTS for compression in COMPRESSIONS)))
+STAMPS = ("size", "mtime", "ETag", "etag", "LastModified", "last_modified", "updated", "generation", "md5Hash")
 KNOWN = f"{', '.join(FORMATS)} (of {', '.join(TEXTS)} also {' and '.join(COMPRESSIONS)})"
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A file: as it is named to people, its path in the file system, its known ending, its bytes."""
+    """A file: as it is named to people, its path in the file system, its known ending, its bytes, and its stamp."""
 
     name: str
     path: str
     ending: str
     size: int
+    stamp: str
 
 
 def ending(name: str) -> str:
@@ -39,6 +41,17 @@ def ending(name: str) -> str:
         if joined in ENDINGS:
             return joined
     return ""
+
+
+def stamp(entry: Mapping[str, Any]) -> str:
+    """What changes when a file does, as far as its file system tells: size, times, hashes. entry: fsspec's `info`."""
+    return " ".join(f"{key}={entry[key]}" for key in STAMPS if entry.get(key) is not None)
+
+
+def ids_stamp(uri: str) -> str:
+    """The stamp of a file of ids; it was opened before."""
+    files, path = fsspec.core.url_to_fs(uri)
+    return stamp(files.info(path))
 
 
 def find(uri: str) -> tuple[Any, list[Stored]]:
@@ -56,7 +69,8 @@ def find(uri: str) -> tuple[Any, list[Stored]]:
         else:
             if not ending(path):
                 raise _unknown(uri)
-            return files, [Stored(uri, path, ending(path), files.size(path) or 0)]
+            entry = files.info(path)
+            return files, [Stored(uri, path, ending(path), entry["size"] or 0, stamp(entry))]
     except FileNotFoundError as error:
         raise VssError(Code.NOT_FOUND, f"there is no file {uri}", field="uri") from error
     except (OSError, ValueError, ImportError) as error:
@@ -68,7 +82,7 @@ def find(uri: str) -> tuple[Any, list[Stored]]:
             name = path if "://" not in uri else files.unstrip_protocol(path)
             if not ending(path):
                 raise _unknown(name)
-            found.append(Stored(name, path, ending(path), entry["size"] or 0))
+            found.append(Stored(name, path, ending(path), entry["size"] or 0, stamp(entry)))
     if not found:
         raise VssError(Code.NOT_FOUND, f"there is no file {uri}", field="uri", hint=f"known endings: {KNOWN}")
     return files, found
@@ -80,6 +94,7 @@ class Files:
     opened: opens a file; told how many rows came before it
     rename: new names of fields by old ones
     total:  bytes of all files
+    stamps: path and stamp of each file that is read
     """
 
     def __init__(
@@ -89,6 +104,7 @@ class Files:
         rename: Mapping[str, str],
     ) -> None:
         self.total = sum(file.size for file in files)
+        self.stamps = [(file.path, file.stamp) for file in files]
         self._files, self._opened, self._rename = files, opened, rename
 
     def rows(self) -> Iterator[Row]:

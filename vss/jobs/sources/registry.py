@@ -15,7 +15,7 @@ from vss.jobs.sources.row import Source
 
 
 @contextmanager
-def open_source(uri: str, fields: Fields) -> Iterator[Source]:
+def open_source(uri: str, fields: Fields) -> Iterator[Files]:
     """The rows behind a local path or a URI that fsspec opens (`file://`, `s3://` with its extra).
 
     A glob is all files that match, a directory all of known endings right in it; both by name.
