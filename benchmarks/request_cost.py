@@ -29,7 +29,8 @@ import msgspec
 import numpy as np
 import psutil
 
-from benchmarks.serving import free_port, spread
+from api.bench.report import spread
+from api.demo.process import choose_port
 from indexers.registry import INDEXERS
 from vss.changes import Upsert
 from vss.engines.local import LocalEngine
@@ -59,7 +60,7 @@ class Served:
     """A server with the collection, and the CPU seconds that it has used."""
 
     def __init__(self, data: Path, core: int) -> None:
-        port = free_port()
+        port = choose_port(0)
         os.sched_setaffinity(0, {core})
         self.process = subprocess.Popen(
             [sys.executable, "-m", "api.server"],
@@ -176,8 +177,8 @@ def main() -> None:
                     "points": POINTS,
                     "body_bytes": round(statistics.mean(map(len, bodies if name == "query" else upserts))),
                 }
-                line |= {what: spread(values, 0) for what, values in measured.items()}
-                print(json.dumps(line | {"server_of_in_process": spread(ratio, 2)}))
+                line |= {what: spread(values, 3) for what, values in measured.items()}
+                print(json.dumps(line | {"server_of_in_process": spread(ratio, 3)}))
         finally:
             server.close()
             engine.close()

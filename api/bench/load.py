@@ -10,9 +10,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -23,6 +26,7 @@ from numpy.typing import NDArray
 
 from api.bench.http_client import request
 from api.bench.load_client import run_apart
+from api.bench.load_cpu import listeners, resident_bytes
 from api.bench.load_figures import figures, latencies
 from api.bench.load_loops import Operation, Outcome, Plan
 from api.bench.load_material import remove_fresh
@@ -36,6 +40,11 @@ CEILING_SECONDS = 1.0
 """How long the empty reply is asked for: what server, client and loop can do without a search."""
 
 EMPTY = "/livez"
+
+_ASKED = 10
+"""Times each worker that all must have said that they are ready: one of N is missed with a chance of e**-10."""
+
+SERVER_PACKAGES = ("msgspec", "starlette", "uvicorn", "uvloop", "httptools", "apsw")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,19 +122,23 @@ class Own:
         """The numbers of workers to measure."""
         return list(self.cores)
 
-    def pins(self, workers: int | None) -> dict[str, Any]:
-        """Where both sides run, as a line says it."""
+    def sides(self, workers: int | None) -> dict[str, Any]:
+        """Where both sides run and what the server is made of, as a line says it."""
         cores = self.cores[workers or 1]
-        return {"server_cores": cores.server, "client_core": cores.client, "cores_apart": cores.apart}
+        versions = {name: metadata.version(name) for name in SERVER_PACKAGES}
+        pins = {"server_cores": cores.server, "client_core": cores.client, "cores_apart": cores.apart}
+        return pins | {"server_versions": versions}
 
     def remarks(self) -> list[str]:
         """What a reader of the figures should know."""
-        shared = [str(count) for count, cores in self.cores.items() if not cores.apart]
-        return [
-            f"the client shares core {self.cores[int(count)].client} with the server of {count} workers: there are too "
-            "few for one of its own, so what it uses the server lacks"
-            for count in shared
+        said = [
+            f"with {count} workers the client shares core {cores.client} with the server, which lacks what it uses"
+            for count, cores in self.cores.items()
+            if not cores.apart
         ]
+        if max(self.cores) > 1:
+            said.append("the kernel chooses each connection's worker by a hash: few connections may be spread unevenly")
+        return said
 
     @contextmanager
     def serve(self, workers: int | None) -> Iterator[Serving]:
@@ -134,13 +147,14 @@ class Own:
         cores = self.cores[count]
         copy = self.data.with_name(f"{self.data.name}-{count}")
         settings = {"VSS_MODELS": json.dumps(list(self.models)), "VSS_DRAIN_SECONDS": "0"}
-        options = ["--workers", str(count)] if count > 1 else []
         try:
             shutil.copytree(self.data, copy)
             with ExitStack() as stack:
                 with _pinned(cores.server):
-                    server = process.Server(copy, process.choose_port(0), settings, *options)
+                    port = process.choose_port(0)
+                    server = process.Server(copy, port, settings, "--workers", str(count), "--no-worker")
                     stack.enter_context(server)
+                _await_workers(port, count)
                 yield Serving(server.url, server.pid, count, cores.client)
         finally:
             shutil.rmtree(copy, ignore_errors=True)
@@ -159,7 +173,7 @@ class Running:
         """It has as many as it has."""
         return [None]
 
-    def pins(self, workers: int | None) -> dict[str, Any]:
+    def sides(self, workers: int | None) -> dict[str, Any]:
         """Where the client runs; the server runs where it was put."""
         return {"client_core": self.client}
 
@@ -191,7 +205,7 @@ class Measured:
     """One loop of one round.
 
     loop:   closed, open, or ceiling (the empty reply)
-    values: as `figures` has them, and the rate asked for and the recall
+    values: as `figures` has them, the server's memory, the rate asked for and the recall
     """
 
     loop: str
@@ -287,6 +301,8 @@ class _Side:
             )
         if plan.rate is not None:
             values["rate"] = plan.rate
+        if plan.server is not None:
+            values["server_resident_mib"] = resident_bytes(plan.server) / 2**20
         if recall is not None:
             values["recall@10"] = recall
         return Measured(loop, work, self._serving.workers, values, latencies(outcome))
@@ -302,6 +318,34 @@ def address(url: str) -> tuple[str, int]:
     if parts.scheme != "http" or not host or parts.path not in ("", "/"):
         raise invalid(f"got the URL {url!r}, wanted http://host:port", field="--url", hint="without TLS or a path")
     return host, port or 80
+
+
+def _await_workers(port: int, count: int) -> None:
+    """The first process is ready before the others listen, and would get all connections; so they are waited for.
+
+    Which process answers a connection is the kernel's choice: all are ready when many fresh ones say so in a row.
+    """
+    until = time.monotonic() + process.READY_SECONDS
+    in_a_row = 0
+    while in_a_row < _ASKED * count:
+        if time.monotonic() > until:
+            raise VssError(Code.UNAVAILABLE, f"some of {count} workers are not ready", hint="the server's log says why")
+        if listeners(port) < count or not _ready(port):
+            in_a_row = 0
+            time.sleep(0.05)
+        else:
+            in_a_row += 1
+
+
+def _ready(port: int) -> bool:
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 @contextmanager

@@ -26,7 +26,10 @@ def run_apart(plan: Plan) -> Outcome:
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise VssError(Code.UNAVAILABLE, f"the load's client failed: {said[-1] if said else done.returncode}")
-    return msgspec.msgpack.decode(done.stdout, type=Outcome)
+    try:
+        return msgspec.msgpack.decode(done.stdout, type=Outcome)
+    except msgspec.DecodeError as error:
+        raise VssError(Code.UNAVAILABLE, f"the load's client wrote {len(done.stdout)} bytes: {error}") from error
 
 
 def main() -> None:

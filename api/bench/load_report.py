@@ -46,8 +46,10 @@ def lines(found: Sequence[Measured]) -> Iterator[dict[str, Any]]:
 
 
 def table(found: Sequence[Measured]) -> Table:
-    """The medians, for people."""
-    shown = Table("load", "workers", "req/s", "p50 ms", "p90", "p99", "max", "CPU us", "client", "recall", "failed")
+    """The medians, for people: CPU us is the server's for each request, client the part of a core that it used."""
+    shown = Table(box=None, pad_edge=False)
+    for name in ("load", "workers", "req/s", "p50 ms", "p90", "p99", "max", "CPU us", "client", "recall", "failed"):
+        shown.add_column(name, justify="left" if name in ("load", "failed") else "right", no_wrap=True)
     for (loop, workload, workers), rounds in cases(found).items():
         values = _merged([one.values for one in rounds])
 

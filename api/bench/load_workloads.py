@@ -19,7 +19,7 @@ import numpy as np
 from api.bench.http_client import request
 from api.bench.load_loops import Operation
 from api.cli.client import Client
-from vss.errors import invalid
+from vss.errors import Code, VssError, invalid
 from vss.recall import recall_by_score
 from vss.types import Metric, PointId, Scores, Vectors
 
@@ -191,7 +191,12 @@ class Truth:
         """recall@10 of these answers (for retrieve: the part with the right point); None when none can be checked."""
         parts = []
         for place, number, body in samples:
-            result = msgspec.json.decode(body)["result"]
+            try:
+                result = msgspec.json.decode(body)["result"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise VssError(
+                    Code.UNAVAILABLE, f"got the answer {body[:100]!r}, wanted a result: {error!r}"
+                ) from error
             if (place, number) in self._ids:
                 parts.append(float(result["id"] == self._ids[place, number]))
             elif (place, number) in self._true:

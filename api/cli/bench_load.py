@@ -21,6 +21,9 @@ from api.cli.client import Client
 from vss.errors import invalid
 from vss.types import Metric
 
+WIDTH = 120
+"""Columns of the table where there is no terminal to ask."""
+
 
 def load(
     url: Annotated[str | None, typer.Option(help="A server that runs; without it servers are started.")] = None,
@@ -130,7 +133,9 @@ def load(
         works = [workload(one, material) for one in weights]
         found = measure(place, works, material, bounds, lambda said: console.print(said, markup=False))
         for line in load_report.lines(found):
-            report.write(**line, **shown, **place.pins(line["workers"]))
+            report.write(**line, **shown, **place.sides(line["workers"]))
+    if not console.is_terminal:
+        console.width = WIDTH
     console.print(load_report.table(found))
     if png is not None:
         draw_latencies(png, found)
