@@ -44,7 +44,20 @@ def examples(name: str) -> list[str]:
 
 
 def test_the_commands_that_there_are() -> None:
-    assert NAMES == ["bench embed", "bench load", "bench recall", "bench write", "demo", "doctor", "fold", "index", "publish", "search", "serve", "worker"]
+    assert NAMES == [
+        "bench embed",
+        "bench load",
+        "bench recall",
+        "bench write",
+        "demo",
+        "doctor",
+        "fold",
+        "index",
+        "publish",
+        "search",
+        "serve",
+        "worker",
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)
