@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ from rich.console import Console
 
 from api.cli import bars, registry
 from api.cli.options import DEFAULT_DATA, Data
+from vss.cores import usable_cores
 from vss.jobs.bundles.build import Bundle
 from vss.jobs.dead_letters import DEFAULT_MAX_BAD_SHARE, OnError
 from vss.jobs.embedding_cache import EmbeddingCache
@@ -157,7 +157,7 @@ def index(
             indexers=indexers,
             embedders=registry.embedders(data),
             reporter=bars.reporter(console),
-            threads=len(os.sched_getaffinity(0)),
+            threads=usable_cores(),
             dead_letters=data / "dead-letters",
             default_model=registry.DEFAULT_MODEL,
             cache=cache,
