@@ -12,7 +12,8 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,12 @@ def imported_vectors(
     np.save(source, vectors)
     raw = library("raw-hnswlib")
     runs: list[Run] = []
+    cpu = _Processors()
 
     def ours() -> float:
         folder = scratch / f"data-{secrets.token_hex(4)}"
-        runs.append(import_vectors(DataDir(folder), "vectors", source, metric, plan.kind, plan.threads))
+        with cpu.of("import"):
+            runs.append(import_vectors(DataDir(folder), "vectors", source, metric, plan.kind, plan.threads))
         shutil.rmtree(folder)
         return runs[-1].rows / runs[-1].seconds
 
@@ -67,7 +70,8 @@ def imported_vectors(
         folder = scratch / f"raw-{secrets.token_hex(4)}"
         folder.mkdir()
         began = time.perf_counter()
-        raw.build(vectors, metric, folder, threads=plan.threads, progress=no_progress)
+        with cpu.of(raw.kind):
+            raw.build(vectors, metric, folder, threads=plan.threads, progress=no_progress)
         seconds = time.perf_counter() - began
         shutil.rmtree(folder)
         return len(vectors) / seconds
@@ -85,6 +89,7 @@ def imported_vectors(
         import_rows_per_s=spread(rates["import"]),
         raw_hnswlib_rows_per_s=spread(rates[raw.kind]),
         ratio=ratios(rates["import"], rates[raw.kind]),
+        **cpu.fields("import", raw.kind),
         import_phase_seconds=_phases(runs),
     )
 
@@ -97,16 +102,19 @@ def imported_texts(
     source = scratch / "texts.jsonl"
     write_jsonl(source, texts)
     runs: list[Run] = []
+    cpu = _Processors()
 
     def ours() -> float:
         folder = scratch / f"data-{secrets.token_hex(4)}"
-        runs.append(import_texts(DataDir(folder), "texts", source, embedder, plan.threads))
+        with cpu.of("import"):
+            runs.append(import_texts(DataDir(folder), "texts", source, embedder, plan.threads))
         shutil.rmtree(folder)
         return runs[-1].rows / runs[-1].seconds
 
     def theirs() -> float:
         began = time.perf_counter()
-        embedder.embed(texts, Role.DOCUMENT)
+        with cpu.of("model"):
+            embedder.embed(texts, Role.DOCUMENT)
         return len(texts) / (time.perf_counter() - began)
 
     embedder.embed(texts[:BATCH], Role.DOCUMENT)  # warm
@@ -123,6 +131,7 @@ def imported_texts(
         import_texts_per_s=spread(rates["import"]),
         model_texts_per_s=spread(rates["model"]),
         ratio=ratios(rates["import"], rates["model"]),
+        **cpu.fields("import", "model"),
         import_phase_seconds=_phases(runs),
     )
 
@@ -182,6 +191,26 @@ def upserts(report: Report, vectors: Vectors, metric: Metric, scratch: Path, pla
         ratio=ratios(rates["engine"], rates["sqlite"]),
         sqlite=apsw.sqlite_lib_version(),
     )
+
+
+class _Processors:
+    """Processor seconds of each run, all threads together: they hold where other processes take the cores away."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, list[float]] = {}
+
+    @contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        began = time.process_time()
+        yield
+        self._seconds.setdefault(name, []).append(time.process_time() - began)
+
+    def fields(self, ours: str, baseline: str) -> dict[str, Any]:
+        """The seconds of both, and how often the baseline's hold ours: below 1 where ours needs more."""
+        return {
+            "cpu_seconds": {name: spread(seconds) for name, seconds in self._seconds.items()},
+            "cpu_ratio": ratios(self._seconds[baseline], self._seconds[ours]),
+        }
 
 
 def _phases(runs: Sequence[Run]) -> dict[str, Any]:

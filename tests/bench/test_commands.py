@@ -127,6 +127,7 @@ def test_write_sets_each_beside_its_baseline(tmp_path: Path) -> None:
         assert set(line["ratio"]) == SPREAD
     assert figures["imported_vectors"]["import_rows_per_s"]["median"] > 0
     assert set(figures["imported_vectors"]["import_phase_seconds"]) >= {"read", "index", "publish"}
+    assert set(figures["imported_vectors"]["cpu_ratio"]) == SPREAD
     assert figures["imported_texts"]["texts"] == 40
     assert figures["upserts"]["batch"] == 100
     assert [path.name for path in tmp_path.iterdir()] == ["texts.jsonl"], "nothing is left behind"
