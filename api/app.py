@@ -95,7 +95,7 @@ async def _follow(service: Service) -> None:
             await service.models.follow(service.canaries.clear)
     finally:
         if service.writer is not None:
-            await service.writer.close()
+            service.writer.close()
 
 
 def _open_collections(service: Service) -> None:

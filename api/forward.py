@@ -38,8 +38,6 @@ async def forward(writer: Writer, request: Request) -> Response:
     headers = [(name, value) for name, value in scope["headers"] if name not in _NOT_SENT]
     headers.append((b"x-request-id", scope["vss.request_id"].encode()))
     answer = await writer.send(scope["method"], target, headers, await request.body())
-    response = Response(answer.content, answer.status_code)
-    response.raw_headers += [
-        (name.lower(), value) for name, value in answer.headers.raw if name.lower() not in _NOT_RETURNED
-    ]
+    response = Response(answer.body, answer.status)
+    response.raw_headers += [one for one in answer.headers if one[0] not in _NOT_RETURNED]
     return response

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 
-import httpx
 import msgspec
 import numpy as np
 
@@ -26,7 +25,7 @@ from api.wire.models import (
     pack_floats,
     unpack_floats,
 )
-from api.writer import Writer
+from api.writer import Answer, Writer
 from vss.errors import Code, VssError
 from vss.jobs.remote import error_of
 from vss.protocols import Candidates, Deadline, EmbedderInfo, RerankQuery
@@ -56,7 +55,7 @@ class RemoteModels:
 
     async def _refresh(self, changed: Callable[[], None]) -> bool:
         answer = _checked(await self._writer.send("GET", b"/internal/models"))
-        known, self._catalogue = self._catalogue, msgspec.json.decode(answer.content, type=ModelCatalogue)
+        known, self._catalogue = self._catalogue, msgspec.json.decode(answer.body, type=ModelCatalogue)
         if known is None or known.process != self._catalogue.process:
             changed()
         return all(one.code is not Code.UNAVAILABLE for one in self._catalogue.embedders)
@@ -124,7 +123,7 @@ class RemoteModels:
             if error.code is Code.UNAVAILABLE:
                 self._stale.set()
             raise
-        return answer.content
+        return answer.body
 
     def _known(self) -> ModelCatalogue:
         if self._catalogue is None:
@@ -148,7 +147,7 @@ def _milliseconds(deadline: Deadline) -> float | None:
     return None if left is None else left * 1000
 
 
-def _checked(answer: httpx.Response) -> httpx.Response:
-    if answer.is_error:
-        raise error_of(answer.status_code, answer.content)
+def _checked(answer: Answer) -> Answer:
+    if answer.status >= 400:
+        raise error_of(answer.status, answer.body)
     return answer

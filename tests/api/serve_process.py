@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import psutil
 
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 def until(true: Callable[[], bool], what: str, seconds: float = SECONDS) -> None:
@@ -37,16 +37,9 @@ class ServeProcess:
         self.workers = workers
         environment = {name: value for name, value in os.environ.items() if not name.startswith("VSS_")}
         environment |= {f"VSS_{name.upper()}": str(value) for name, value in ({"models": "hashing"} | settings).items()}
-        command = [
-            "serve",
-            "--data",
-            str(data),
-            "--port",
-            "0",
-            "--workers",
-            str(workers),
-            *(options or ["--no-worker"]),
-        ]
+        command = ["serve", "--data", str(data), "--port", "0", "--workers", str(workers), *options]
+        if "--worker" not in options:
+            command.append("--no-worker")
         self.log = open(data.parent / f"{data.name}.log", "ab+")  # noqa: SIM115 - closed with the process
         self._begin = self.log.tell()
         self.process = subprocess.Popen(
@@ -58,7 +51,8 @@ class ServeProcess:
         self._known: set[psutil.Process] = set()
         try:
             until(self._ready, "ready")
-        except BaseException:
+        except BaseException as error:
+            error.add_note(self.said()[-2_000:])
             self.kill()
             raise
 
