@@ -37,9 +37,10 @@ from vss.jobs.journal import Begin, Checkpoint, Journal, take
 from vss.jobs.measure import best_recall, check_recall
 from vss.jobs.progress import Reporter
 from vss.jobs.request import Import, fields_of
-from vss.jobs.sources.files import Files, ids_stamp
+from vss.jobs.sources.files import Files
 from vss.jobs.sources.registry import open_source
 from vss.jobs.sources.row import Row
+from vss.jobs.sources.systems import shown
 from vss.protocols import Embedder, Indexers
 from vss.schema import IndexSettings, Schema, VectorSchema
 from vss.storage.build import Block, SegmentBuilder
@@ -229,11 +230,9 @@ class _Work(Generic[Published]):
 
     def _identity(self, schema: Schema) -> dict[str, Any]:
         """Everything that decides which rows are staged. How they are indexed and published may change meanwhile."""
-        ids = self.fields.ids
         identity = {
-            "uri": self.job.uri,
+            "uri": shown(self.job.uri),
             "files": self.source.stamps,
-            "ids": ids_stamp(ids) if ids else None,
             "fields": self.fields,
             "vector name": self.job.vector_name,
             "model": self.embedder.info.fingerprint if self.embedder else None,
@@ -325,7 +324,7 @@ class _Work(Generic[Published]):
             progress=_index_progress(tools.reporter, builder.rows),
         )
         check_recall(segment, job.min_recall)
-        manifest = self.destination.publish(site, segment, models, f"import {job.uri}", tools.reporter)
+        manifest = self.destination.publish(site, segment, models, f"import {shown(job.uri)}", tools.reporter)
         return _Done(manifest, segment, builder.rows)
 
 

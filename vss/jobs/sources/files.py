@@ -9,10 +9,9 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-import fsspec
-
 from vss.errors import Code, VssError, invalid
 from vss.jobs.sources.row import Row, Source
+from vss.jobs.sources.systems import answering, shown
 
 TEXTS = (".jsonl", ".ndjson", ".csv")
 COMPRESSIONS = (".gz", ".zst")
@@ -48,19 +47,13 @@ def stamp(entry: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={entry[key]}" for key in STAMPS if entry.get(key) is not None)
 
 
-def ids_stamp(uri: str) -> str:
-    """The stamp of a file of ids; it was opened before."""
-    files, path = fsspec.core.url_to_fs(uri)
-    return stamp(files.info(path))
+def find(files: Any, path: str, uri: str) -> list[Stored]:
+    """The files that `uri` names, by name; of a directory those of known endings, none of its folders.
 
-
-def find(uri: str) -> tuple[Any, list[Stored]]:
-    """The file system and the files, by name; of a directory those of known endings, none of its folders.
-
+    files, path: what `systems.file_system` makes of the URI
     VssError: NOT_FOUND when there is none; INVALID for an unknown ending; STORAGE when it cannot be looked at.
     """
-    try:
-        files, path = fsspec.core.url_to_fs(uri)
+    with answering(uri):
         if files.isdir(path):
             entries = [entry for entry in files.ls(path, detail=True) if ending(entry["name"])]
             entries = [entry for entry in entries if not PurePosixPath(entry["name"]).name.startswith(".")]
@@ -68,13 +61,11 @@ def find(uri: str) -> tuple[Any, list[Stored]]:
             entries = list(files.glob(path, detail=True).values())
         else:
             if not ending(path):
-                raise _unknown(uri)
+                raise _unknown(shown(uri))
             entry = files.info(path)
-            return files, [Stored(uri, path, ending(path), entry["size"] or 0, stamp(entry))]
-    except FileNotFoundError as error:
-        raise VssError(Code.NOT_FOUND, f"there is no file {uri}", field="uri") from error
-    except (OSError, ValueError, ImportError) as error:
-        raise VssError(Code.STORAGE, f"cannot open {uri}: {error}", field="uri") from error
+            return [Stored(shown(uri), path, ending(path), entry["size"] or 0, stamp(entry))]
+        if not entries and "://" in uri:
+            files.ls(files._parent(path).split("/")[0])  # of a bucket that is not there a listing is empty
     found = []
     for entry in sorted(entries, key=lambda entry: str(entry["name"])):
         if entry["type"] == "file":
@@ -84,8 +75,8 @@ def find(uri: str) -> tuple[Any, list[Stored]]:
                 raise _unknown(name)
             found.append(Stored(name, path, ending(path), entry["size"] or 0, stamp(entry)))
     if not found:
-        raise VssError(Code.NOT_FOUND, f"there is no file {uri}", field="uri", hint=f"known endings: {KNOWN}")
-    return files, found
+        raise VssError(Code.NOT_FOUND, f"there is no file {shown(uri)}", field="uri", hint=f"known endings: {KNOWN}")
+    return found
 
 
 class Files:
@@ -94,7 +85,7 @@ class Files:
     opened: opens a file; told how many rows came before it
     rename: new names of fields by old ones
     total:  bytes of all files
-    stamps: path and stamp of each file that is read
+    stamps: name and stamp of each file that is read, a file of ids too
     """
 
     def __init__(
@@ -104,7 +95,7 @@ class Files:
         rename: Mapping[str, str],
     ) -> None:
         self.total = sum(file.size for file in files)
-        self.stamps = [(file.path, file.stamp) for file in files]
+        self.stamps = [(shown(file.path), file.stamp) for file in files]
         self._files, self._opened, self._rename = files, opened, rename
 
     def rows(self) -> Iterator[Row]:

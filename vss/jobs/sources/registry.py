@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-import fsspec
-
-from vss.errors import Code, VssError, invalid
+from vss.errors import VssError, invalid
 from vss.jobs.gate import Fields
-from vss.jobs.sources.files import COMPRESSIONS, Files, Stored, find
+from vss.jobs.sources.files import COMPRESSIONS, Files, Stored, find, stamp
 from vss.jobs.sources.row import Source
+from vss.jobs.sources.systems import answering, file_system, shown
 
 
 @contextmanager
@@ -23,28 +23,47 @@ def open_source(uri: str, fields: Fields) -> Iterator[Files]:
     """
     if len(set(fields.rename.values())) < len(fields.rename):
         raise invalid("got one new name for two fields", field="rename")
-    system, found = find(uri)
-    if fields.ids and [file.ending for file in found] != [".npy"]:
-        raise invalid(f"got a file of ids for {uri}, wanted one .npy file", field="ids")
+    with ExitStack() as stack:
+        system, path = stack.enter_context(file_system(uri))
+        found = find(system, path, uri)
+        if fields.ids and [file.ending for file in found] != [".npy"]:
+            raise invalid(f"got a file of ids for {shown(uri)}, wanted one .npy file", field="ids")
+        ids: _Ids | None = None
+        if fields.ids:
+            beside, ids_path = stack.enter_context(file_system(fields.ids))
+            with answering(fields.ids):
+                ids = _Ids(beside, ids_path, shown(fields.ids), stamp(beside.info(ids_path)))
 
-    @contextmanager
-    def opened(file: Stored, before: int) -> Iterator[Source]:
-        try:
-            with _opened(system, file, fields, before) as source:
-                yield source
-        except VssError as error:
-            raise VssError(error.code, f"{file.name}: {error.message}", field=error.field, hint=error.hint) from error
-        except OSError as error:
-            raise VssError(Code.STORAGE, f"cannot read {file.name}: {error}", field="uri") from error
+        @contextmanager
+        def opened(file: Stored, before: int) -> Iterator[Source]:
+            try:
+                with answering(file.name), _opened(system, file, fields, before, ids) as source:
+                    yield source
+            except VssError as error:
+                said = error.message if file.name in error.message else f"{file.name}: {error.message}"
+                raise VssError(error.code, said, field=error.field, hint=error.hint) from error
 
-    # A typing mistake in the name of a field is told before a model is loaded.
-    with opened(found[0], 0):
-        pass
-    yield Files(found, opened, fields.rename)
+        # A typing mistake in the name of a field is told before a model is loaded.
+        with opened(found[0], 0):
+            pass
+        files = Files(found, opened, fields.rename)
+        if ids is not None:
+            files.stamps.append((ids.name, ids.stamp))
+        yield files
+
+
+@dataclass(frozen=True, slots=True)
+class _Ids:
+    """The file of ids beside a `.npy`."""
+
+    system: Any
+    path: str
+    name: str
+    stamp: str
 
 
 @contextmanager
-def _opened(system: Any, stored: Stored, fields: Fields, before: int) -> Iterator[Source]:
+def _opened(system: Any, stored: Stored, fields: Fields, before: int, beside: _Ids | None) -> Iterator[Source]:
     """One file. before: rows of the files before it, which are the first row number of a `.npy`."""
     old = {new: old for old, new in fields.rename.items()}
     vector = old.get(fields.vector, fields.vector) if fields.vector else None
@@ -73,9 +92,9 @@ def _opened(system: Any, stored: Stored, fields: Fields, before: int) -> Iterato
                 yield open_npz(file, before, point_id, vector)
                 return
             ids: Any = before
-            if fields.ids:
-                beside = stack.enter_context(_ids_file(fields.ids))
-                ids = Blocks(beside, fields.ids) if fields.ids.lower().endswith(".npy") else text_ids(beside)
+            if beside is not None:
+                opened = stack.enter_context(beside.system.open(beside.path, "rb"))
+                ids = Blocks(opened, beside.name) if beside.path.lower().endswith(".npy") else text_ids(opened)
             yield Arrays(Blocks(file, stored.name), ids, point_id, vector)
         elif ending == ".csv":
             from vss.jobs.sources.csv_rows import Csv
@@ -85,12 +104,3 @@ def _opened(system: Any, stored: Stored, fields: Fields, before: int) -> Iterato
             from vss.jobs.sources.jsonl import JsonLines
 
             yield JsonLines(data, stored.size, file.tell if compressed else None)
-
-
-def _ids_file(uri: str) -> Any:
-    try:
-        return fsspec.open(uri, "rb").open()
-    except FileNotFoundError as error:
-        raise VssError(Code.NOT_FOUND, f"there is no file {uri}", field="ids") from error
-    except (OSError, ValueError, ImportError) as error:
-        raise VssError(Code.STORAGE, f"cannot open {uri}: {error}", field="ids") from error
