@@ -44,10 +44,10 @@ PARTS = (
         ("CreateCollection",),
         collections.CreateWire,
         {
-            "hnsw_config": "for the next build (`vss fold`); until then points are scanned",
+            "hnsw_config": "for the next build (`vss fold`, `vss worker`); until then points are scanned",
             "quantization_config": "`scalar` int8 only; hits are always scored again with the vectors themselves",
             "wal_config": _NO_EFFECT,
-            "optimizers_config": f"{_NO_EFFECT}; segments are built when `vss fold` runs",
+            "optimizers_config": f"{_NO_EFFECT}; segments are built when `vss fold` or `vss worker` does",
             "on_disk_payload": f"{_NO_EFFECT}; payloads are mapped from disk",
         },
     ),
@@ -231,7 +231,7 @@ PARTS = (
 QUERY_PARAMETERS = (
     ("wait", "different", "a write is on disk, and found, when it is answered; `wait` only chooses the word"),
     ("ordering", "same", "every write has the strongest order"),
-    ("consistency", "same", "one process answers, so every consistency holds"),
+    ("consistency", "same", "every process reads what any has acknowledged, so every consistency holds"),
     ("timeout", "different", "cuts off queries and texts that are embedded; other operations finish"),
 )
 

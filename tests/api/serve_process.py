@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import psutil
 
-SECONDS = 60.0
+SECONDS = 120.0
 
 
 def until(true: Callable[[], bool], what: str, seconds: float = SECONDS) -> None:
