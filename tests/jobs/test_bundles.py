@@ -576,6 +576,13 @@ def test_a_bundle_is_built_only_in_an_empty_place(write: Write, make: Make, bund
     assert manifest_of(bundle) == before
 
 
+def test_a_place_that_cannot_be_written_to_is_told_before_anything_is_read(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(VssError, match=r"cannot use .*/file/below") as refused:
+        make(tmp_path / "no such file.jsonl", tmp_path / "file" / "below")
+    assert refused.value.code is Code.STORAGE
+
+
 def test_a_build_that_fails_while_copying_leaves_the_place_empty_and_no_manifest(
     write: Write, make: Make, publish: Publish, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,7 @@ class Bundle:
         self.name = check_name(name)
         self._folder = BundleFolder(uri)
         self._folder.check_empty()
+        self._folder.check_writable()
         self.created = False
         self._schema: Schema | None = None
         self._temporary = tempfile.TemporaryDirectory(prefix="vss-bundle-")

@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 
 from vss.errors import Code, VssError, invalid
 from vss.jobs.bundles.manifest import corrupt
@@ -17,6 +19,7 @@ from vss.types import Progress
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 16 << 20
 _BLOCK = 4 << 20
+_PROBE = "probe"
 
 
 class BundleFolder:
@@ -28,6 +31,7 @@ class BundleFolder:
         with self._answering():
             self._files, path = fsspec.core.url_to_fs(uri)
         self._root = path.rstrip("/")
+        self._has_folders = isinstance(self._files, LocalFileSystem | MemoryFileSystem)
 
     def check_empty(self) -> None:
         """VssError (INVALID) when something is there already."""
@@ -40,12 +44,25 @@ class BundleFolder:
                     f"{self.uri} is not an empty folder", field="out", hint="empty it, or choose another place"
                 )
 
+    def check_writable(self) -> None:
+        """VssError (STORAGE) when nothing can be written there: told before hours of building."""
+        with self._answering():
+            self._make_folder()
+            self._files.pipe_file(f"{self._root}/artifacts/{_PROBE}", b"probe")
+            self._files.rm_file(f"{self._root}/artifacts/{_PROBE}")
+        self.remove_written()
+
     def put(self, artifact: Artifact, source: Path) -> None:
         """Copy one file into the bundle."""
         with self._answering():
-            self._files.makedirs(f"{self._root}/artifacts", exist_ok=True)
+            self._make_folder()
             self._written.append(self._path(artifact))
             self._files.put_file(str(source), self._path(artifact))
+
+    def _make_folder(self) -> None:
+        # Elsewhere folders come with their files, and some file systems would make a bucket of a typing mistake.
+        if self._has_folders:
+            self._files.makedirs(f"{self._root}/artifacts", exist_ok=True)
 
     def put_manifest(self, data: bytes) -> None:
         """Finish the bundle."""
@@ -58,22 +75,24 @@ class BundleFolder:
         for path in reversed(self._written):
             with suppress(OSError):
                 self._files.rm_file(path)
-        for folder in (f"{self._root}/artifacts", self._root) if self._written else ():
+        # Only of folders: an object store would remove an empty bucket.
+        for folder in (f"{self._root}/artifacts", self._root) if self._has_folders else ():
             with suppress(OSError):
                 self._files.rmdir(folder)
 
     def manifest(self) -> bytes:
         """The bytes of its manifest. VssError (NOT_FOUND) when there is none."""
-        try:
-            with self._answering(), self._files.open(f"{self._root}/{MANIFEST}", "rb") as file:
-                data: bytes = file.read(MAX_MANIFEST_BYTES + 1)
-        except FileNotFoundError as error:
-            raise VssError(
-                Code.NOT_FOUND,
-                f"there is no bundle at {self.uri}: it has no {MANIFEST}",
-                field="uri",
-                hint="vss index --out makes one, and writes that file last",
-            ) from error
+        with self._answering():
+            try:
+                with self._files.open(f"{self._root}/{MANIFEST}", "rb") as file:
+                    data: bytes = file.read(MAX_MANIFEST_BYTES + 1)
+            except FileNotFoundError as error:
+                raise VssError(
+                    Code.NOT_FOUND,
+                    f"there is no bundle at {self.uri}: it has no {MANIFEST}",
+                    field="uri",
+                    hint="vss index --out makes one, and writes that file last",
+                ) from error
         if len(data) > MAX_MANIFEST_BYTES:
             raise corrupt(self.uri, f"{MANIFEST} has more than {MAX_MANIFEST_BYTES} bytes")
         return data
@@ -85,15 +104,17 @@ class BundleFolder:
         """
         shown = f"artifacts/{artifact.sha256} ({what})"
         digest, size = hashlib.sha256(), 0
-        try:
-            with self._answering(), self._files.open(self._path(artifact), "rb") as source, open(target, "xb") as out:
+        with self._answering():
+            try:
+                source = self._files.open(self._path(artifact), "rb")
+            except FileNotFoundError as error:
+                raise corrupt(self.uri, f"{shown} is missing") from error
+            with source, open(target, "xb") as out:
                 while size <= artifact.bytes and (block := source.read(_BLOCK)):
                     digest.update(block)
                     size += len(block)
                     out.write(block)
                     progress(len(block))
-        except FileNotFoundError as error:
-            raise corrupt(self.uri, f"{shown} is missing") from error
         if size != artifact.bytes:
             more = "more than " if size > artifact.bytes else ""
             raise corrupt(self.uri, f"{shown} has {more}{min(size, artifact.bytes)} bytes, wanted {artifact.bytes}")
@@ -107,7 +128,5 @@ class BundleFolder:
     def _answering(self) -> Iterator[None]:
         try:
             yield
-        except FileNotFoundError:
-            raise
         except (OSError, ValueError, ImportError) as error:
             raise VssError(Code.STORAGE, f"cannot use {self.uri}: {error}", field="uri") from error
