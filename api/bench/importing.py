@@ -26,16 +26,18 @@ EMBEDDING = "read, embed"
 
 @dataclass(slots=True)
 class PhaseClock:
-    """A `vss.jobs.progress.Reporter` that keeps the seconds of each phase."""
+    """A `vss.jobs.progress.Reporter` that keeps the seconds of each phase, and the processor seconds of all threads."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+    cpu: dict[str, float] = field(default_factory=dict)
     _name: str = ""
     _began: float = 0.0
+    _cpu_began: float = 0.0
 
     def phase(self, name: str, total: int, unit: str) -> None:
         """As `Reporter.phase`."""
         self.close()
-        self._name, self._began = name, time.perf_counter()
+        self._name, self._began, self._cpu_began = name, time.perf_counter(), time.process_time()
 
     def update(self, position: int, items: int) -> None:
         """As `Reporter.update`."""
@@ -45,6 +47,8 @@ class PhaseClock:
         if self._name:
             spent = time.perf_counter() - self._began
             self.seconds[self._name] = self.seconds.get(self._name, 0.0) + spent
+            spent = time.process_time() - self._cpu_began
+            self.cpu[self._name] = self.cpu.get(self._name, 0.0) + spent
             self._name = ""
 
 
@@ -69,11 +73,12 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One import: rows, seconds of all, and of each phase. Loading a model is in neither."""
+    """One import: rows, seconds of all and of each phase, processor seconds of each. Loading a model is in none."""
 
     rows: int
     seconds: float
     phases: dict[str, float]
+    phases_cpu: dict[str, float]
 
 
 def import_vectors(data: DataDir, collection: str, path: Path, metric: Metric, kind: str, threads: int) -> Run:
@@ -105,7 +110,8 @@ def _run(data: DataDir, collection: str, job: Import, threads: int, embedders: C
         rows = run_import(job, destination, tools).rows
     seconds = time.perf_counter() - began
     loading = clock.seconds.pop(LOADING, 0.0)
-    return Run(rows=rows, seconds=seconds - loading, phases=clock.seconds)
+    clock.cpu.pop(LOADING, None)
+    return Run(rows=rows, seconds=seconds - loading, phases=clock.seconds, phases_cpu=clock.cpu)
 
 
 def _no_embedder(name: str) -> Embedder:

@@ -90,7 +90,7 @@ def imported_vectors(
         raw_hnswlib_rows_per_s=spread(rates[raw.kind]),
         ratio=ratios(rates["import"], rates[raw.kind]),
         **cpu.fields("import", raw.kind),
-        import_phase_seconds=_phases(runs),
+        **_phases(runs),
     )
 
 
@@ -132,7 +132,7 @@ def imported_texts(
         model_texts_per_s=spread(rates["model"]),
         ratio=ratios(rates["import"], rates["model"]),
         **cpu.fields("import", "model"),
-        import_phase_seconds=_phases(runs),
+        **_phases(runs),
     )
 
 
@@ -214,5 +214,12 @@ class _Processors:
 
 
 def _phases(runs: Sequence[Run]) -> dict[str, Any]:
-    """The median seconds of each phase."""
-    return {name: round(float(np.median([run.phases[name] for run in runs])), 3) for name in runs[0].phases}
+    """The median seconds of each phase, on the clock and of processors."""
+
+    def medians(all_phases: Sequence[dict[str, float]]) -> dict[str, float]:
+        return {name: round(float(np.median([phases[name] for phases in all_phases])), 3) for name in all_phases[0]}
+
+    return {
+        "import_phase_seconds": medians([run.phases for run in runs]),
+        "import_phase_cpu_seconds": medians([run.phases_cpu for run in runs]),
+    }
