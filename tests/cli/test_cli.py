@@ -172,7 +172,7 @@ def test_the_index_is_built_as_the_command_says(tmp_path: Path) -> None:
 def test_serve_says_where_it_listens_and_ends_well(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
-    with Server(data, free_port(), "hashing") as server:
+    with Server(data, free_port(), {"VSS_MODELS": "hashing"}) as server:
         assert f"listening on {server.url}" in (data / "serve.log").read_text()
 
 
