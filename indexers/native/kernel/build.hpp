@@ -1,0 +1,66 @@
+// Making a graph: rows are inserted in batches, each batch against the graph before it, so that the result does not
+// depend on threads (ParlayANN: Manohar et al. 2024, arXiv:2305.04359; edges are pruned as DiskANN does: Subramanya et
+// al., NeurIPS 2019).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "codes.hpp"
+#include "graph.hpp"
+#include "scores.hpp"
+
+namespace vss {
+
+struct BuildSettings {
+    std::size_t degree = 32;  // most edges of a row
+    std::size_t width = 128;  // of the walk that finds a row's candidates
+    float alpha = 1.2F;       // an edge is left out where another leads that many times nearer
+};
+
+class GraphBuilder {
+  public:
+    // `base[p]` - 2 x (the score of x for p) is how far x lies from p: with minus half the squared lengths as
+    // `codes.extra` and the squared lengths as `base` the squared distance.
+    GraphBuilder(const Scores &scores, const Codes &codes, const float *base, std::int32_t entry,
+                 BuildSettings settings);
+
+    // Inserts rows that are not in the graph yet.
+    void insert(const std::int32_t *rows, std::size_t count, std::size_t threads);
+    // Cuts every row to `degree` edges and writes them to `out`, count x degree, -1 behind the last one of a row.
+    void finish(std::int32_t *out, std::size_t threads);
+
+  private:
+    struct Candidate {
+        float distance;
+        std::int32_t row;
+    };
+    struct Worker {
+        Scratch scratch;
+        Query query;
+        std::vector<Candidate> candidates, refused;
+        std::vector<std::int32_t> rows, sums, kept;
+        std::vector<float> scores;
+    };
+
+    float distance(std::int32_t row, float score) const { return base_[row] - 2 * score; }
+    void place(std::int32_t row, Worker &worker);
+    void link_back(std::int32_t row, const std::int32_t *others, std::size_t count, Worker &worker);
+    void prune(std::int32_t row, Worker &worker);
+    void gather(std::int32_t row, const std::int32_t *rows, std::size_t count, Worker &worker);
+    std::int32_t *of(std::int32_t row) { return neighbours_.data() + static_cast<std::size_t>(row) * room_; }
+
+    const Scores &scores_;
+    Codes codes_;
+    RowQueries queries_;
+    const float *base_;
+    std::size_t room_;  // edges that a row may have until the end
+    std::vector<std::int32_t> neighbours_;
+    std::int32_t entry_;
+    BuildSettings settings_;
+    Graph graph_;
+    std::vector<Worker> workers_;
+};
+
+}  // namespace vss

@@ -1,0 +1,106 @@
+#include "engine.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace vss {
+namespace {
+
+constexpr std::size_t kBlock = 512;  // rows that a scan scores at once
+
+// One for each thread, kept: its memory is a byte for each row of the largest index that the thread has searched.
+Scratch &scratch_of_this_thread() {
+    static thread_local Scratch scratch;
+    return scratch;
+}
+
+}  // namespace
+
+void Engine::search(const float *query, std::size_t width, Answer answer) const {
+    Scratch &scratch = scratch_of_this_thread();
+    scratch.query.prepare(codes_, query);
+    walk(scores_, codes_, graph_, std::max(width, answer.k), scratch);
+    rescore(query, scratch.beam, scratch.beam.size(), scratch, answer);
+}
+
+bool Engine::search_allowed(const float *query, const std::uint8_t *allow, std::size_t allowed, std::size_t width,
+                            Answer answer) const {
+    Scratch &scratch = scratch_of_this_thread();
+    scratch.query.prepare(codes_, query);
+    width = std::max(width, answer.k);
+    walk(scores_, codes_, graph_, width, scratch);
+    std::vector<std::int32_t> starts;
+    for (std::size_t i = 0; i < scratch.beam.size(); ++i) {
+        if (allow[scratch.beam.row(i)] != 0) starts.push_back(scratch.beam.row(i));
+    }
+    const double expected = static_cast<double>(scratch.beam.size()) * static_cast<double>(allowed) /
+                            static_cast<double>(std::max<std::size_t>(1, codes_.count));
+    if (static_cast<double>(starts.size()) < expected / 2 || starts.empty()) return false;
+    walk_allowed(scores_, codes_, graph_, allow, starts.data(), starts.size(), width, scratch);
+    rescore(query, scratch.beam, scratch.beam.size(), scratch, answer);
+    return true;
+}
+
+void Engine::scan(const float *query, const std::int32_t *rows, std::size_t first, std::size_t count,
+                  std::size_t rescore_rows, Answer answer) const {
+    Scratch &scratch = scratch_of_this_thread();
+    scratch.query.prepare(codes_, query);
+    scratch.beam.start(std::max(rescore_rows, answer.k));
+    if (scratch.rows.size() < kBlock) {
+        scratch.rows.resize(kBlock);
+        scratch.sums.resize(kBlock);
+        scratch.scores.resize(kBlock);
+    }
+    constexpr std::size_t kStep = 16, kAhead = 16;
+    for (std::size_t start = 0; start < count; start += kStep) {
+        const std::size_t size = std::min(kStep, count - start);
+        if (rows == nullptr) {
+            Codes part = codes_;
+            part.data = static_cast<const char *>(codes_.data) + (first + start) * codes_.bytes();
+            if (codes_.extra != nullptr) part.extra = codes_.extra + first + start;
+            scratch.query.score(scores_, part, nullptr, size, scratch.sums.data(), scratch.scores.data());
+        } else {
+            for (std::size_t i = start + kAhead; i < std::min(count, start + kAhead + kStep); ++i) codes_.prefetch(rows[i]);
+            scratch.query.score(scores_, codes_, rows + start, size, scratch.sums.data(), scratch.scores.data());
+        }
+        for (std::size_t i = 0; i < size; ++i) {
+            const std::size_t row = rows == nullptr ? first + start + i : static_cast<std::size_t>(rows[start + i]);
+            scratch.beam.offer(scratch.scores[i], static_cast<std::int32_t>(row));
+        }
+    }
+    rescore(query, scratch.beam, scratch.beam.size(), scratch, answer);
+}
+
+void Engine::rescore(const float *query, const Beam &beam, std::size_t most, Scratch &scratch, Answer answer) const {
+    const std::size_t count = std::min(most, beam.size());
+    if (scratch.rows.size() < count) {
+        scratch.rows.resize(count);
+        scratch.sums.resize(count);
+        scratch.scores.resize(count);
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+        scratch.rows[i] = beam.row(i);
+        const char *at = reinterpret_cast<const char *>(vectors_.data + static_cast<std::size_t>(beam.row(i)) * vectors_.dim);
+        for (std::size_t j = 0; j < vectors_.dim * sizeof(float); j += 64) __builtin_prefetch(at + j);
+    }
+    const auto score = measure_ == Measure::kDot ? scores_.dot_f32 : scores_.square_f32;
+    score(vectors_.data, vectors_.dim, query, scratch.rows.data(), count, scratch.scores.data());
+    static thread_local std::vector<Met> best;
+    best.resize(count);
+    for (std::size_t i = 0; i < count; ++i) {
+        float value = scratch.scores[i];
+        if (measure_ == Measure::kEuclid) value = -std::sqrt(value);
+        if (!(value == value)) value = -std::numeric_limits<float>::infinity();
+        best[i] = {value, scratch.rows[i]};
+    }
+    const std::size_t kept = std::min(answer.k, count);
+    std::partial_sort(best.begin(), best.begin() + static_cast<std::ptrdiff_t>(kept), best.end(),
+                      [](const Met &a, const Met &b) { return a.score != b.score ? a.score > b.score : a.row < b.row; });
+    for (std::size_t i = 0; i < answer.k; ++i) {
+        answer.rows[i] = i < kept ? best[i].row : -1;
+        answer.scores[i] = i < kept ? best[i].score : -std::numeric_limits<float>::infinity();
+    }
+}
+
+}  // namespace vss

@@ -1,0 +1,54 @@
+// The engine that one index is searched with: codes for the way, float vectors for the answer.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "codes.hpp"
+#include "graph.hpp"
+#include "scores.hpp"
+
+namespace vss {
+
+enum class Measure { kDot, kEuclid };  // Cosine is kDot of unit vectors
+
+// `count` x `dim` floats.
+struct Vectors {
+    const float *data = nullptr;
+    std::size_t count = 0, dim = 0;
+};
+
+// Where the answers of one query go: k rows (-1: none) and scores (higher is better; -inf beside -1).
+struct Answer {
+    std::int64_t *rows;
+    float *scores;
+    std::size_t k;
+};
+
+class Engine {
+  public:
+    Engine(const Scores &scores, Measure measure, Codes codes, Graph graph, Vectors vectors)
+        : scores_(scores), measure_(measure), codes_(codes), graph_(graph), vectors_(vectors) {}
+
+    // The best that a walk of this width finds.
+    void search(const float *query, std::size_t width, Answer answer) const;
+    // The same among the rows that `allow` (a byte a row) lets through. Whether the walk saw the query's surroundings:
+    // false where most of what lies there is not allowed, so that the answer may miss better rows.
+    bool search_allowed(const float *query, const std::uint8_t *allow, std::size_t allowed, std::size_t width,
+                        Answer answer) const;
+    // The best of listed rows (null: `count` rows from `first` on), by codes, then the `rescore` best of them exactly.
+    void scan(const float *query, const std::int32_t *rows, std::size_t first, std::size_t count, std::size_t rescore,
+              Answer answer) const;
+
+  private:
+    void rescore(const float *query, const Beam &beam, std::size_t most, Scratch &scratch, Answer answer) const;
+
+    const Scores &scores_;
+    Measure measure_;
+    Codes codes_;
+    Graph graph_;
+    Vectors vectors_;
+};
+
+}  // namespace vss

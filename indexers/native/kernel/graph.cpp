@@ -1,0 +1,135 @@
+#include "graph.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace vss {
+namespace {
+
+
+// Scores the gathered rows and offers them to the beam.
+void offer_all(const Scores &scores, const Codes &codes, Scratch &scratch, std::size_t count) {
+    scratch.query.score(scores, codes, scratch.rows.data(), count, scratch.sums.data(), scratch.scores.data());
+    for (std::size_t i = 0; i < count; ++i) scratch.beam.offer(scratch.scores[i], scratch.rows[i]);
+}
+
+void reserve(Scratch &scratch, std::size_t count) {
+    if (scratch.rows.size() < count) {
+        scratch.rows.resize(count);
+        scratch.sums.resize(count);
+        scratch.scores.resize(count);
+    }
+}
+
+}  // namespace
+
+void Visited::start(std::size_t count) {
+    if (marks_.size() < count || now_ == 255) {
+        marks_.assign(std::max(count, marks_.size()), 0);
+        now_ = 0;
+    }
+    ++now_;
+}
+
+void Beam::start(std::size_t width) {
+    width_ = width;
+    size_ = at_ = 0;
+    if (entries_.size() < width + 1) entries_.resize(width + 1);
+}
+
+void Beam::offer(float score, std::int32_t row) {
+    // Written so that a NaN is never taken.
+    if (full() && !(score > entries_[size_ - 1].score)) return;
+    if (!(score == score)) return;
+    std::size_t low = 0, high = size_;
+    while (low < high) {
+        const std::size_t middle = (low + high) / 2;
+        if (entries_[middle].score >= score) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    if (!full()) ++size_;
+    std::memmove(entries_.data() + low + 1, entries_.data() + low, (size_ - 1 - low) * sizeof(Met));
+    entries_[low] = {score, row};
+    at_ = std::min(at_, low);
+}
+
+std::int32_t Beam::next() {
+    while (at_ < size_ && entries_[at_].row < 0) ++at_;
+    if (at_ == size_) return -1;
+    const std::int32_t row = entries_[at_].row;
+    entries_[at_].row |= ~kRow;
+    return row;
+}
+
+std::int32_t Beam::after() const {
+    for (std::size_t place = at_; place < size_; ++place) {
+        if (entries_[place].row >= 0) return entries_[place].row;
+    }
+    return -1;
+}
+
+void walk(const Scores &scores, const Codes &codes, const Graph &graph, std::size_t width, Scratch &scratch) {
+    reserve(scratch, std::max(graph.degree, graph.entry_count));
+    scratch.visited.start(graph.count);
+    scratch.beam.start(width);
+    std::size_t found = 0;
+    for (std::size_t i = 0; i < graph.entry_count; ++i) {
+        if (!scratch.visited.mark(graph.entries[i])) scratch.rows[found++] = graph.entries[i];
+    }
+    offer_all(scores, codes, scratch, found);
+    for (std::int32_t row = scratch.beam.next(); row >= 0; row = scratch.beam.next()) {
+        const std::int32_t *neighbours = graph.of(row);
+        found = 0;
+        for (std::size_t i = 0; i < graph.degree && neighbours[i] >= 0; ++i) {
+            if (!scratch.visited.mark(neighbours[i])) {
+                codes.prefetch(neighbours[i]);
+                scratch.rows[found++] = neighbours[i];
+            }
+        }
+        const std::int32_t likely = scratch.beam.after();
+        if (likely >= 0) {
+            const auto *at = reinterpret_cast<const char *>(graph.of(likely));
+            for (std::size_t i = 0; i < graph.degree * sizeof(std::int32_t); i += 64) __builtin_prefetch(at + i);
+        }
+        offer_all(scores, codes, scratch, found);
+    }
+}
+
+void walk_allowed(const Scores &scores, const Codes &codes, const Graph &graph, const std::uint8_t *allow,
+                  const std::int32_t *starts, std::size_t start_count, std::size_t width, Scratch &scratch) {
+    const std::size_t most = std::max(graph.degree, std::size_t{32});
+    reserve(scratch, std::max({most, graph.entry_count, start_count}));
+    scratch.visited.start(graph.count);
+    scratch.beam.start(width);
+    std::size_t found = 0;
+    for (std::size_t i = 0; i < start_count; ++i) {
+        if (!scratch.visited.mark(starts[i]) && allow[starts[i]] != 0) scratch.rows[found++] = starts[i];
+    }
+    offer_all(scores, codes, scratch, found);
+    for (std::int32_t row = scratch.beam.next(); row >= 0; row = scratch.beam.next()) {
+        const std::int32_t *neighbours = graph.of(row);
+        found = 0;
+        for (std::size_t i = 0; i < graph.degree && neighbours[i] >= 0 && found < most; ++i) {
+            const std::int32_t near = neighbours[i];
+            if (scratch.visited.mark(near)) continue;
+            if (allow[near] != 0) {
+                codes.prefetch(near);
+                scratch.rows[found++] = near;
+                continue;
+            }
+            const std::int32_t *further = graph.of(near);
+            for (std::size_t j = 0; j < graph.degree && further[j] >= 0 && found < most; ++j) {
+                if (allow[further[j]] != 0 && !scratch.visited.mark(further[j])) {
+                    codes.prefetch(further[j]);
+                    scratch.rows[found++] = further[j];
+                }
+            }
+        }
+        offer_all(scores, codes, scratch, found);
+    }
+}
+
+}  // namespace vss

@@ -1,0 +1,85 @@
+// A graph over coded rows, and the walk through it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "codes.hpp"
+#include "scores.hpp"
+
+namespace vss {
+
+// `count` x `degree` neighbours, -1 behind the last one of a row; walks start at `entries`.
+struct Graph {
+    const std::int32_t *neighbours = nullptr;
+    std::size_t count = 0, degree = 0;
+    const std::int32_t *entries = nullptr;
+    std::size_t entry_count = 0;
+
+    const std::int32_t *of(std::int32_t row) const { return neighbours + static_cast<std::size_t>(row) * degree; }
+};
+
+// A row that a walk has met.
+struct Met {
+    float score;
+    std::int32_t row;
+};
+
+// Rows met in this walk: one byte a row, wiped every 255 walks.
+class Visited {
+  public:
+    void start(std::size_t count);
+    // Marks the row; whether it was marked before.
+    bool mark(std::int32_t row) {
+        std::uint8_t &mark = marks_[static_cast<std::size_t>(row)];
+        const bool before = mark == now_;
+        mark = now_;
+        return before;
+    }
+    void prefetch(std::int32_t row) const { __builtin_prefetch(marks_.data() + row); }
+
+  private:
+    std::vector<std::uint8_t> marks_;
+    std::uint8_t now_ = 255;
+};
+
+// The best `width` rows met so far, best first (Fu et al. 2017, arXiv:1707.00143): a sorted array beats two heaps.
+class Beam {
+  public:
+    void start(std::size_t width);
+    // Takes a row in if it is good enough.
+    void offer(float score, std::int32_t row);
+    // The best row that was not expanded yet, marked as expanded; -1: none is left.
+    std::int32_t next();
+    // The row that `next` would give after this one, or -1.
+    std::int32_t after() const;
+    bool full() const { return size_ == width_; }
+    std::size_t size() const { return size_; }
+    float score(std::size_t place) const { return entries_[place].score; }
+    std::int32_t row(std::size_t place) const { return entries_[place].row & kRow; }
+
+  private:
+    static constexpr std::int32_t kRow = 0x7fffffff;
+    std::vector<Met> entries_;  // the sign bit of `row` marks expanded ones
+    std::size_t width_ = 0, size_ = 0, at_ = 0;
+};
+
+// What one thread needs for its walks; kept from query to query.
+struct Scratch {
+    Visited visited;
+    Beam beam;
+    Query query;
+    std::vector<std::int32_t> rows, sums;
+    std::vector<float> scores;
+};
+
+// From the entries to the `width` best rows that a greedy walk finds; they are left in `scratch.beam`.
+void walk(const Scores &scores, const Codes &codes, const Graph &graph, std::size_t width, Scratch &scratch);
+
+// The same among the rows that `allow` (a byte a row) lets through: a neighbour that does not pass is replaced by those
+// of its neighbours that do (ACORN-1: Patel et al. 2024, arXiv:2403.04871). Starts at `starts` too.
+void walk_allowed(const Scores &scores, const Codes &codes, const Graph &graph, const std::uint8_t *allow,
+                  const std::int32_t *starts, std::size_t start_count, std::size_t width, Scratch &scratch);
+
+}  // namespace vss

@@ -1,0 +1,240 @@
+// The kernel as Python sees it: numpy arrays in, numpy arrays out, everything checked here.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <limits>
+#include <stdexcept>
+#include <string>
+
+#include "build.hpp"
+#include "engine.hpp"
+
+namespace py = pybind11;
+
+namespace vss {
+namespace {
+
+template <typename T>
+using Array = py::array_t<T, py::array::c_style>;
+
+void require(bool holds, const std::string &message) {
+    if (!holds) throw std::invalid_argument(message);
+}
+
+const Scores &scores_or_best(const std::string &name) {
+    if (name.empty()) return *available_scores().front();
+    const Scores *found = scores_named(name.c_str());
+    require(found != nullptr, "this processor cannot run the kernel " + name);
+    return *found;
+}
+
+// An array as it is given, never a converted copy, which nobody would hold.
+const float *floats(const py::object &given, std::size_t count, const char *what) {
+    if (given.is_none()) return nullptr;
+    require(py::isinstance<Array<float>>(given), std::string(what) + ": wanted float32 in C order");
+    const auto array = py::reinterpret_borrow<Array<float>>(given);
+    require(array.ndim() == 1 && static_cast<std::size_t>(array.shape(0)) == count, std::string(what) + ": wrong length");
+    return array.data();
+}
+
+Codes codes_of(const py::array &data, std::size_t dim, float scale, const py::object &centre, const py::object &extra) {
+    require(data.ndim() == 2 && (data.flags() & py::array::c_style) != 0, "codes: wanted two dimensions in C order");
+    Codes codes;
+    const bool bytes = py::isinstance<py::array_t<std::uint8_t>>(data);
+    require(bytes || data.dtype().is(py::dtype("float16")), "codes: wanted uint8 or float16");
+    codes.form = bytes ? Form::kU8 : Form::kF16;
+    codes.data = data.data();
+    codes.count = static_cast<std::size_t>(data.shape(0));
+    codes.stride = static_cast<std::size_t>(data.shape(1));
+    codes.dim = dim;
+    require(codes.stride >= dim && codes.stride % kPad == 0, "codes: rows are not padded as they should be");
+    require(codes.count <= static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()), "codes: too many rows");
+    require(scale > 0 && scale <= std::numeric_limits<float>::max(), "scale: wanted a positive number");
+    codes.scale = scale;
+    codes.centre = floats(centre, dim, "centre");
+    codes.extra = floats(extra, codes.count, "extra");
+    return codes;
+}
+
+void check_ids(const std::int32_t *ids, std::size_t count, std::int32_t least, std::size_t rows, const char *what) {
+    std::int32_t low = least, high = -1;
+    for (std::size_t i = 0; i < count; ++i) {
+        low = std::min(low, ids[i]);
+        high = std::max(high, ids[i]);
+    }
+    require(low >= least && high < static_cast<std::int64_t>(rows), std::string(what) + ": a row number is out of range");
+}
+
+// Keeps the arrays alive that the engine points into.
+class Searcher {
+  public:
+    Searcher(const std::string &measure, py::array codes, float scale, py::object centre, py::object extra,
+             Array<std::int32_t> graph, Array<std::int32_t> entries, Array<float> vectors, const std::string &kernel)
+        : held_(py::make_tuple(codes, centre, extra, graph, entries, vectors)),
+          count_(static_cast<std::size_t>(codes.shape(0))),
+          dim_(vectors.ndim() == 2 ? static_cast<std::size_t>(vectors.shape(1)) : 0),
+          engine_(make(measure, codes, scale, centre, extra, graph, entries, vectors, kernel)) {}
+
+    py::tuple search(const Array<float> &queries, std::size_t k, std::size_t width) const {
+        return answers(queries, k, [&](const float *query, Answer answer) { engine_.search(query, width, answer); });
+    }
+
+    py::tuple search_allowed(const Array<float> &queries, std::size_t k, std::size_t width,
+                             const Array<bool> &allow) const {
+        require(allow.ndim() == 1 && static_cast<std::size_t>(allow.shape(0)) == count_, "allow: wrong length");
+        const auto *mask = reinterpret_cast<const std::uint8_t *>(allow.data());
+        Array<bool> sure(queries.shape(0));
+        bool *out = sure.mutable_data();
+        std::size_t allowed = 0;
+        for (std::size_t i = 0; i < count_; ++i) allowed += mask[i];
+        const py::tuple hits = answers(queries, k, [&](const float *query, Answer answer) {
+            for (std::size_t i = 0; i < answer.k; ++i) {
+                answer.rows[i] = -1;
+                answer.scores[i] = -std::numeric_limits<float>::infinity();
+            }
+            *out++ = engine_.search_allowed(query, mask, allowed, width, answer);
+        });
+        return py::make_tuple(hits[0], hits[1], sure);
+    }
+
+    py::tuple scan(const Array<float> &queries, std::size_t k, std::size_t rescore,
+                   const Array<std::int32_t> &rows) const {
+        require(rows.ndim() == 1, "rows: wanted one dimension");
+        const auto size = static_cast<std::size_t>(rows.shape(0));
+        check_ids(rows.data(), size, 0, count_, "rows");
+        const std::int32_t *data = rows.data();
+        return answers(queries, k, [&](const float *query, Answer answer) {
+            engine_.scan(query, data, 0, size, rescore, answer);
+        });
+    }
+
+    py::tuple scan_range(const Array<float> &queries, std::size_t k, std::size_t rescore, std::size_t first,
+                         std::size_t count) const {
+        require(first <= count_ && count <= count_ - first, "range: wanted rows of the index");
+        return answers(queries, k, [&](const float *query, Answer answer) {
+            engine_.scan(query, nullptr, first, count, rescore, answer);
+        });
+    }
+
+  private:
+    static Engine make(const std::string &measure, const py::array &codes, float scale, const py::object &centre,
+                       const py::object &extra, const Array<std::int32_t> &graph, const Array<std::int32_t> &entries,
+                       const Array<float> &vectors, const std::string &kernel) {
+        require(measure == "dot" || measure == "euclid", "measure: wanted dot or euclid");
+        require(vectors.ndim() == 2, "vectors: wanted two dimensions");
+        const Codes coded = codes_of(codes, static_cast<std::size_t>(vectors.shape(1)), scale, centre, extra);
+        require(static_cast<std::size_t>(vectors.shape(0)) == coded.count, "vectors: another number than codes");
+        require(graph.ndim() == 2 && static_cast<std::size_t>(graph.shape(0)) == coded.count,
+                "graph: another number of rows than codes");
+        require(entries.ndim() == 1 && (entries.shape(0) > 0 || coded.count == 0), "entries: there are none");
+        const auto degree = static_cast<std::size_t>(graph.shape(1));
+        check_ids(graph.data(), coded.count * degree, -1, coded.count, "graph");
+        check_ids(entries.data(), static_cast<std::size_t>(entries.shape(0)), 0, coded.count, "entries");
+        const Graph links{graph.data(), coded.count, degree, entries.data(),
+                          static_cast<std::size_t>(entries.shape(0))};
+        return Engine(scores_or_best(kernel), measure == "dot" ? Measure::kDot : Measure::kEuclid, coded, links,
+                      Vectors{vectors.data(), coded.count, coded.dim});
+    }
+
+    template <typename Ask>
+    py::tuple answers(const Array<float> &queries, std::size_t k, Ask ask) const {
+        require(queries.ndim() == 2 && static_cast<std::size_t>(queries.shape(1)) == dim_, "queries: wrong shape");
+        const auto count = static_cast<std::size_t>(queries.shape(0));
+        Array<std::int64_t> rows({count, k});
+        Array<float> scores({count, k});
+        const float *query = queries.data();
+        std::int64_t *row = rows.mutable_data();
+        float *score = scores.mutable_data();
+        {
+            const py::gil_scoped_release others_may_run;
+            for (std::size_t i = 0; i < count; ++i) ask(query + i * dim_, Answer{row + i * k, score + i * k, k});
+        }
+        return py::make_tuple(rows, scores);
+    }
+
+    py::tuple held_;  // the arrays that are pointed into
+    std::size_t count_, dim_;
+    Engine engine_;
+};
+
+class Builder {
+  public:
+    Builder(py::array codes, std::size_t dim, float scale, py::object extra, Array<float> base,
+            std::int32_t entry, std::size_t degree, std::size_t width, float alpha, const std::string &kernel)
+        : held_(py::make_tuple(codes, extra, base)),
+          count_(static_cast<std::size_t>(codes.shape(0))),
+          builder_(scores_or_best(kernel), codes_of(codes, dim, scale, py::none(), extra), floats(base, count_, "base"), checked(entry, count_), BuildSettings{degree, width, alpha}),
+          degree_(degree) {}
+
+    void insert(const Array<std::int32_t> &rows, std::size_t threads) {
+        const auto size = static_cast<std::size_t>(rows.shape(0));
+        check_ids(rows.data(), size, 0, count_, "rows");
+        const std::int32_t *data = rows.data();
+        const py::gil_scoped_release others_may_run;
+        builder_.insert(data, size, threads);
+    }
+
+    Array<std::int32_t> finish(std::size_t threads) {
+        Array<std::int32_t> neighbours({count_, degree_});
+        std::int32_t *data = neighbours.mutable_data();
+        const py::gil_scoped_release others_may_run;
+        builder_.finish(data, threads);
+        return neighbours;
+    }
+
+  private:
+    static std::int32_t checked(std::int32_t entry, std::size_t count) {
+        require(entry >= 0 && static_cast<std::size_t>(entry) < count, "entry: out of range");
+        return entry;
+    }
+
+    py::tuple held_;  // the arrays that are pointed into
+    std::size_t count_;
+    GraphBuilder builder_;
+    std::size_t degree_;
+};
+
+Array<std::int32_t> dots(const Array<std::uint8_t> &codes, const Array<std::int8_t> &query, const std::string &kernel) {
+    require(codes.ndim() == 2 && query.ndim() == 1 && codes.shape(1) == query.shape(0), "codes, query: wrong shapes");
+    require(codes.shape(1) % static_cast<py::ssize_t>(kPad) == 0, "codes: rows are not padded as they should be");
+    Array<std::int32_t> out(codes.shape(0));
+    scores_or_best(kernel).dot_u8(codes.data(), static_cast<std::size_t>(codes.shape(1)), query.data(), nullptr,
+                                  static_cast<std::size_t>(codes.shape(0)), out.mutable_data());
+    return out;
+}
+
+}  // namespace
+}  // namespace vss
+
+PYBIND11_MODULE(_kernel, module) {
+    module.doc() = "Graph search, scans and graph building over quantised vectors.";
+    module.def("kernels", [] {
+        std::vector<std::string> names;
+        for (const vss::Scores *table : vss::available_scores()) names.emplace_back(table->name);
+        return names;
+    });
+    module.def("dots", &vss::dots, py::arg("codes"), py::arg("query"), py::arg("kernel") = "");
+    module.attr("PAD") = vss::kPad;
+    py::class_<vss::Searcher>(module, "Searcher")
+        .def(py::init<const std::string &, py::array, float, py::object, py::object, vss::Array<std::int32_t>,
+                      vss::Array<std::int32_t>, vss::Array<float>, const std::string &>(),
+             py::arg("measure"), py::arg("codes"), py::arg("scale"), py::arg("centre").none(true),
+             py::arg("extra").none(true), py::arg("graph").noconvert(), py::arg("entries").noconvert(),
+             py::arg("vectors").noconvert(), py::arg("kernel") = "")
+        .def("search", &vss::Searcher::search, py::arg("queries").noconvert(), py::arg("k"), py::arg("width"))
+        .def("search_allowed", &vss::Searcher::search_allowed, py::arg("queries").noconvert(), py::arg("k"),
+             py::arg("width"), py::arg("allow").noconvert())
+        .def("scan", &vss::Searcher::scan, py::arg("queries").noconvert(), py::arg("k"), py::arg("rescore"),
+             py::arg("rows").noconvert())
+        .def("scan_range", &vss::Searcher::scan_range, py::arg("queries").noconvert(), py::arg("k"),
+             py::arg("rescore"), py::arg("first"), py::arg("count"));
+    py::class_<vss::Builder>(module, "Builder")
+        .def(py::init<py::array, std::size_t, float, py::object, vss::Array<float>,
+                      std::int32_t, std::size_t, std::size_t, float, const std::string &>(),
+             py::arg("codes"), py::arg("dim"), py::arg("scale"), py::arg("extra").none(true),
+             py::arg("base").noconvert(), py::arg("entry"),
+             py::arg("degree"), py::arg("width"), py::arg("alpha"), py::arg("kernel") = "")
+        .def("insert", &vss::Builder::insert, py::arg("rows").noconvert(), py::arg("threads"))
+        .def("finish", &vss::Builder::finish, py::arg("threads"));
+}

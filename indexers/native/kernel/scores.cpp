@@ -1,0 +1,397 @@
+#include "scores.hpp"
+
+#include <cstring>
+
+#if defined(__x86_64__) && defined(__GNUC__)
+// GCC 12's own headers leave a register undefined on purpose (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wpragmas"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#include <immintrin.h>
+#define VSS_X86 1
+#elif defined(__aarch64__) && defined(__GNUC__) && defined(__linux__)
+#include <arm_neon.h>
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#define VSS_NEON 1
+#endif
+
+namespace vss {
+namespace {
+
+inline std::size_t row_at(const std::int32_t *rows, std::size_t i) {
+    return rows == nullptr ? i : static_cast<std::size_t>(rows[i]);
+}
+
+namespace portable {
+
+void dot_u8(const std::uint8_t *codes, std::size_t stride, const std::int8_t *query, const std::int32_t *rows,
+            std::size_t count, std::int32_t *out) {
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::uint8_t *code = codes + row_at(rows, i) * stride;
+        std::int32_t sum = 0;
+        for (std::size_t j = 0; j < stride; ++j) sum += static_cast<std::int32_t>(code[j]) * query[j];
+        out[i] = sum;
+    }
+}
+
+float half_to_float(std::uint16_t half) {
+    // Moving the exponent and multiplying by 2^112 makes subnormals right too; no infinities are ever stored.
+    std::uint32_t bits = static_cast<std::uint32_t>(half & 0x7fff) << 13;
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    value *= 0x1p112F;
+    return (half & 0x8000) != 0 ? -value : value;
+}
+
+void dot_f16(const std::uint16_t *codes, std::size_t stride, const float *query, const std::int32_t *rows,
+             std::size_t count, float *out) {
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::uint16_t *code = codes + row_at(rows, i) * stride;
+        float sum = 0;
+        for (std::size_t j = 0; j < stride; ++j) sum += half_to_float(code[j]) * query[j];
+        out[i] = sum;
+    }
+}
+
+void dot_f32(const float *vectors, std::size_t dim, const float *query, const std::int32_t *rows, std::size_t count,
+             float *out) {
+    for (std::size_t i = 0; i < count; ++i) {
+        const float *row = vectors + row_at(rows, i) * dim;
+        float sum = 0;
+        for (std::size_t j = 0; j < dim; ++j) sum += row[j] * query[j];
+        out[i] = sum;
+    }
+}
+
+void square_f32(const float *vectors, std::size_t dim, const float *query, const std::int32_t *rows, std::size_t count,
+                float *out) {
+    for (std::size_t i = 0; i < count; ++i) {
+        const float *row = vectors + row_at(rows, i) * dim;
+        float sum = 0;
+        for (std::size_t j = 0; j < dim; ++j) {
+            const float difference = row[j] - query[j];
+            sum += difference * difference;
+        }
+        out[i] = sum;
+    }
+}
+
+constexpr Scores kTable{"portable", dot_u8, dot_f16, dot_f32, square_f32};
+
+}  // namespace portable
+
+#ifdef VSS_X86
+
+namespace avx2 {
+
+#define VSS_AVX2 __attribute__((target("avx2,fma,f16c")))
+
+VSS_AVX2 inline __m256i products(const std::uint8_t *code, __m256i query, __m256i ones, __m256i sum) {
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(code)), query);
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));
+}
+
+VSS_AVX2 void dot_u8(const std::uint8_t *codes, std::size_t stride, const std::int8_t *query, const std::int32_t *rows,
+                     std::size_t count, std::int32_t *out) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    std::size_t i = 0;
+    for (; i + 4 <= count; i += 4) {
+        const std::uint8_t *a = codes + row_at(rows, i) * stride;
+        const std::uint8_t *b = codes + row_at(rows, i + 1) * stride;
+        const std::uint8_t *c = codes + row_at(rows, i + 2) * stride;
+        const std::uint8_t *d = codes + row_at(rows, i + 3) * stride;
+        __m256i sum_a = _mm256_setzero_si256(), sum_b = sum_a, sum_c = sum_a, sum_d = sum_a;
+        for (std::size_t j = 0; j < stride; j += 32) {
+            const __m256i part = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(query + j));
+            sum_a = products(a + j, part, ones, sum_a);
+            sum_b = products(b + j, part, ones, sum_b);
+            sum_c = products(c + j, part, ones, sum_c);
+            sum_d = products(d + j, part, ones, sum_d);
+        }
+        const __m256i sums =
+            _mm256_hadd_epi32(_mm256_hadd_epi32(sum_a, sum_b), _mm256_hadd_epi32(sum_c, sum_d));
+        const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+        _mm_storeu_si128(reinterpret_cast<__m128i *>(out + i), four);
+    }
+    for (; i < count; ++i) {
+        const std::uint8_t *a = codes + row_at(rows, i) * stride;
+        __m256i sum = _mm256_setzero_si256();
+        for (std::size_t j = 0; j < stride; j += 32) {
+            sum = products(a + j, _mm256_loadu_si256(reinterpret_cast<const __m256i *>(query + j)), ones, sum);
+        }
+        __m128i half = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+        half = _mm_hadd_epi32(half, half);
+        half = _mm_hadd_epi32(half, half);
+        out[i] = _mm_cvtsi128_si32(half);
+    }
+}
+
+VSS_AVX2 inline float sum_of(__m256 a, __m256 b) {
+    const __m256 both = _mm256_add_ps(a, b);
+    __m128 half = _mm_add_ps(_mm256_castps256_ps128(both), _mm256_extractf128_ps(both, 1));
+    half = _mm_hadd_ps(half, half);
+    half = _mm_hadd_ps(half, half);
+    return _mm_cvtss_f32(half);
+}
+
+VSS_AVX2 inline __m256 halves(const std::uint16_t *code) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(code)));
+}
+
+VSS_AVX2 void dot_f16(const std::uint16_t *codes, std::size_t stride, const float *query, const std::int32_t *rows,
+                      std::size_t count, float *out) {
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::uint16_t *code = codes + row_at(rows, i) * stride;
+        __m256 a = _mm256_setzero_ps(), b = a;
+        for (std::size_t j = 0; j < stride; j += 16) {
+            a = _mm256_fmadd_ps(halves(code + j), _mm256_loadu_ps(query + j), a);
+            b = _mm256_fmadd_ps(halves(code + j + 8), _mm256_loadu_ps(query + j + 8), b);
+        }
+        out[i] = sum_of(a, b);
+    }
+}
+
+VSS_AVX2 void dot_f32(const float *vectors, std::size_t dim, const float *query, const std::int32_t *rows,
+                      std::size_t count, float *out) {
+    for (std::size_t i = 0; i < count; ++i) {
+        const float *row = vectors + row_at(rows, i) * dim;
+        __m256 a = _mm256_setzero_ps(), b = a;
+        std::size_t j = 0;
+        for (; j + 16 <= dim; j += 16) {
+            a = _mm256_fmadd_ps(_mm256_loadu_ps(row + j), _mm256_loadu_ps(query + j), a);
+            b = _mm256_fmadd_ps(_mm256_loadu_ps(row + j + 8), _mm256_loadu_ps(query + j + 8), b);
+        }
+        float sum = sum_of(a, b);
+        for (; j < dim; ++j) sum += row[j] * query[j];
+        out[i] = sum;
+    }
+}
+
+VSS_AVX2 void square_f32(const float *vectors, std::size_t dim, const float *query, const std::int32_t *rows,
+                         std::size_t count, float *out) {
+    for (std::size_t i = 0; i < count; ++i) {
+        const float *row = vectors + row_at(rows, i) * dim;
+        __m256 a = _mm256_setzero_ps(), b = a;
+        std::size_t j = 0;
+        for (; j + 16 <= dim; j += 16) {
+            const __m256 first = _mm256_sub_ps(_mm256_loadu_ps(row + j), _mm256_loadu_ps(query + j));
+            const __m256 second = _mm256_sub_ps(_mm256_loadu_ps(row + j + 8), _mm256_loadu_ps(query + j + 8));
+            a = _mm256_fmadd_ps(first, first, a);
+            b = _mm256_fmadd_ps(second, second, b);
+        }
+        float sum = sum_of(a, b);
+        for (; j < dim; ++j) sum += (row[j] - query[j]) * (row[j] - query[j]);
+        out[i] = sum;
+    }
+}
+
+constexpr Scores kTable{"avx2", dot_u8, dot_f16, dot_f32, square_f32};
+
+bool runs() {
+    return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0 &&
+           __builtin_cpu_supports("f16c") != 0;
+}
+
+}  // namespace avx2
+
+namespace avx512 {
+
+#define VSS_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")))
+
+// The last 32 of a row's bytes may lie alone: they are read under a mask, as zeros beyond.
+VSS_AVX512 inline __mmask64 lanes(std::size_t left) {
+    return left >= 64 ? ~__mmask64{0} : (__mmask64{1} << left) - 1;
+}
+
+VSS_AVX512 void dot_u8(const std::uint8_t *codes, std::size_t stride, const std::int8_t *query,
+                       const std::int32_t *rows, std::size_t count, std::int32_t *out) {
+    std::size_t i = 0;
+    for (; i + 4 <= count; i += 4) {
+        const std::uint8_t *a = codes + row_at(rows, i) * stride;
+        const std::uint8_t *b = codes + row_at(rows, i + 1) * stride;
+        const std::uint8_t *c = codes + row_at(rows, i + 2) * stride;
+        const std::uint8_t *d = codes + row_at(rows, i + 3) * stride;
+        __m512i sum_a = _mm512_setzero_si512(), sum_b = sum_a, sum_c = sum_a, sum_d = sum_a;
+        for (std::size_t j = 0; j < stride; j += 64) {
+            const __mmask64 mask = lanes(stride - j);
+            const __m512i part = _mm512_maskz_loadu_epi8(mask, query + j);
+            sum_a = _mm512_dpbusd_epi32(sum_a, _mm512_maskz_loadu_epi8(mask, a + j), part);
+            sum_b = _mm512_dpbusd_epi32(sum_b, _mm512_maskz_loadu_epi8(mask, b + j), part);
+            sum_c = _mm512_dpbusd_epi32(sum_c, _mm512_maskz_loadu_epi8(mask, c + j), part);
+            sum_d = _mm512_dpbusd_epi32(sum_d, _mm512_maskz_loadu_epi8(mask, d + j), part);
+        }
+        out[i] = _mm512_reduce_add_epi32(sum_a);
+        out[i + 1] = _mm512_reduce_add_epi32(sum_b);
+        out[i + 2] = _mm512_reduce_add_epi32(sum_c);
+        out[i + 3] = _mm512_reduce_add_epi32(sum_d);
+    }
+    for (; i < count; ++i) {
+        const std::uint8_t *a = codes + row_at(rows, i) * stride;
+        __m512i sum = _mm512_setzero_si512();
+        for (std::size_t j = 0; j < stride; j += 64) {
+            const __mmask64 mask = lanes(stride - j);
+            sum = _mm512_dpbusd_epi32(sum, _mm512_maskz_loadu_epi8(mask, a + j),
+                                      _mm512_maskz_loadu_epi8(mask, query + j));
+        }
+        out[i] = _mm512_reduce_add_epi32(sum);
+    }
+}
+
+VSS_AVX512 void dot_f16(const std::uint16_t *codes, std::size_t stride, const float *query, const std::int32_t *rows,
+                        std::size_t count, float *out) {
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::uint16_t *code = codes + row_at(rows, i) * stride;
+        __m512 a = _mm512_setzero_ps(), b = a;
+        for (std::size_t j = 0; j < stride; j += 32) {
+            const __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(code + j));
+            const __m256i second = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(code + j + 16));
+            a = _mm512_fmadd_ps(_mm512_cvtph_ps(first), _mm512_loadu_ps(query + j), a);
+            b = _mm512_fmadd_ps(_mm512_cvtph_ps(second), _mm512_loadu_ps(query + j + 16), b);
+        }
+        out[i] = _mm512_reduce_add_ps(_mm512_add_ps(a, b));
+    }
+}
+
+VSS_AVX512 inline __mmask16 floats(std::size_t left) {
+    return left >= 16 ? static_cast<__mmask16>(0xffff) : static_cast<__mmask16>((1U << left) - 1);
+}
+
+VSS_AVX512 void dot_f32(const float *vectors, std::size_t dim, const float *query, const std::int32_t *rows,
+                        std::size_t count, float *out) {
+    for (std::size_t i = 0; i < count; ++i) {
+        const float *row = vectors + row_at(rows, i) * dim;
+        __m512 sum = _mm512_setzero_ps();
+        for (std::size_t j = 0; j < dim; j += 16) {
+            const __mmask16 mask = floats(dim - j);
+            sum = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, row + j), _mm512_maskz_loadu_ps(mask, query + j), sum);
+        }
+        out[i] = _mm512_reduce_add_ps(sum);
+    }
+}
+
+VSS_AVX512 void square_f32(const float *vectors, std::size_t dim, const float *query, const std::int32_t *rows,
+                           std::size_t count, float *out) {
+    for (std::size_t i = 0; i < count; ++i) {
+        const float *row = vectors + row_at(rows, i) * dim;
+        __m512 sum = _mm512_setzero_ps();
+        for (std::size_t j = 0; j < dim; j += 16) {
+            const __mmask16 mask = floats(dim - j);
+            const __m512 difference =
+                _mm512_sub_ps(_mm512_maskz_loadu_ps(mask, row + j), _mm512_maskz_loadu_ps(mask, query + j));
+            sum = _mm512_fmadd_ps(difference, difference, sum);
+        }
+        out[i] = _mm512_reduce_add_ps(sum);
+    }
+}
+
+constexpr Scores kTable{"avx512vnni", dot_u8, dot_f16, dot_f32, square_f32};
+
+bool runs() {
+    return avx2::runs() && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
+           __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("avx512vnni") != 0;
+}
+
+}  // namespace avx512
+
+#endif  // VSS_X86
+
+#ifdef VSS_NEON
+
+namespace neon {
+
+#define VSS_DOTPROD __attribute__((target("arch=armv8.2-a+dotprod")))
+
+VSS_DOTPROD void dot_u8(const std::uint8_t *codes, std::size_t stride, const std::int8_t *query,
+                        const std::int32_t *rows, std::size_t count, std::int32_t *out) {
+    std::int32_t total = 0;
+    for (std::size_t j = 0; j < stride; ++j) total += query[j];
+    const uint8x16_t flip = vdupq_n_u8(0x80);
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::uint8_t *code = codes + row_at(rows, i) * stride;
+        int32x4_t a = vdupq_n_s32(0), b = a;
+        for (std::size_t j = 0; j < stride; j += 32) {
+            // The instruction takes signed codes: 128 less, which the query's sum gives back.
+            a = vdotq_s32(a, vreinterpretq_s8_u8(veorq_u8(vld1q_u8(code + j), flip)), vld1q_s8(query + j));
+            b = vdotq_s32(b, vreinterpretq_s8_u8(veorq_u8(vld1q_u8(code + j + 16), flip)), vld1q_s8(query + j + 16));
+        }
+        out[i] = vaddvq_s32(vaddq_s32(a, b)) + 128 * total;
+    }
+}
+
+void dot_f16(const std::uint16_t *codes, std::size_t stride, const float *query, const std::int32_t *rows,
+             std::size_t count, float *out) {
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::uint16_t *code = codes + row_at(rows, i) * stride;
+        float32x4_t a = vdupq_n_f32(0), b = a;
+        for (std::size_t j = 0; j < stride; j += 8) {
+            const float16x8_t eight = vreinterpretq_f16_u16(vld1q_u16(code + j));
+            a = vfmaq_f32(a, vcvt_f32_f16(vget_low_f16(eight)), vld1q_f32(query + j));
+            b = vfmaq_f32(b, vcvt_f32_f16(vget_high_f16(eight)), vld1q_f32(query + j + 4));
+        }
+        out[i] = vaddvq_f32(vaddq_f32(a, b));
+    }
+}
+
+void dot_f32(const float *vectors, std::size_t dim, const float *query, const std::int32_t *rows, std::size_t count,
+             float *out) {
+    for (std::size_t i = 0; i < count; ++i) {
+        const float *row = vectors + row_at(rows, i) * dim;
+        float32x4_t a = vdupq_n_f32(0);
+        std::size_t j = 0;
+        for (; j + 4 <= dim; j += 4) a = vfmaq_f32(a, vld1q_f32(row + j), vld1q_f32(query + j));
+        float sum = vaddvq_f32(a);
+        for (; j < dim; ++j) sum += row[j] * query[j];
+        out[i] = sum;
+    }
+}
+
+void square_f32(const float *vectors, std::size_t dim, const float *query, const std::int32_t *rows, std::size_t count,
+                float *out) {
+    for (std::size_t i = 0; i < count; ++i) {
+        const float *row = vectors + row_at(rows, i) * dim;
+        float32x4_t a = vdupq_n_f32(0);
+        std::size_t j = 0;
+        for (; j + 4 <= dim; j += 4) {
+            const float32x4_t difference = vsubq_f32(vld1q_f32(row + j), vld1q_f32(query + j));
+            a = vfmaq_f32(a, difference, difference);
+        }
+        float sum = vaddvq_f32(a);
+        for (; j < dim; ++j) sum += (row[j] - query[j]) * (row[j] - query[j]);
+        out[i] = sum;
+    }
+}
+
+constexpr Scores kTable{"neon", dot_u8, dot_f16, dot_f32, square_f32};
+
+bool runs() { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
+
+}  // namespace neon
+
+#endif  // VSS_NEON
+
+}  // namespace
+
+const std::vector<const Scores *> &available_scores() {
+    static const std::vector<const Scores *> found = [] {
+        std::vector<const Scores *> tables;
+#ifdef VSS_X86
+        if (avx512::runs()) tables.push_back(&avx512::kTable);
+        if (avx2::runs()) tables.push_back(&avx2::kTable);
+#endif
+#ifdef VSS_NEON
+        if (neon::runs()) tables.push_back(&neon::kTable);
+#endif
+        tables.push_back(&portable::kTable);
+        return tables;
+    }();
+    return found;
+}
+
+const Scores *scores_named(const char *name) {
+    for (const Scores *table : available_scores()) {
+        if (std::strcmp(table->name, name) == 0) return table;
+    }
+    return nullptr;
+}
+
+}  // namespace vss

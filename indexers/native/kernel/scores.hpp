@@ -1,0 +1,38 @@
+// The arithmetic of the engine: one query against rows, in the instructions that this processor has.
+//
+// Every implementation gives the same integers for codes; float sums differ in their last bits, as their order does.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace vss {
+
+// Rows are padded to a multiple of this many components, so that no implementation has a tail to treat.
+constexpr std::size_t kPad = 32;
+
+// A table of functions for one set of instructions. `rows` are row numbers; a null pointer means 0, 1, 2, ...
+struct Scores {
+    const char *name;
+    // Products of unsigned 8-bit codes (128 stands for zero; the sum still holds 128 x the query's sum) and a signed
+    // query of at most 7 bits (-64 to 64: pairs of products then fit 16 bits). `stride` bytes a row.
+    void (*dot_u8)(const std::uint8_t *codes, std::size_t stride, const std::int8_t *query, const std::int32_t *rows,
+                   std::size_t count, std::int32_t *out);
+    // Inner products of IEEE half floats with a float query. `stride` halves a row.
+    void (*dot_f16)(const std::uint16_t *codes, std::size_t stride, const float *query, const std::int32_t *rows,
+                    std::size_t count, float *out);
+    // Inner products, and squared distances, of float rows of `dim` components.
+    void (*dot_f32)(const float *vectors, std::size_t dim, const float *query, const std::int32_t *rows,
+                    std::size_t count, float *out);
+    void (*square_f32)(const float *vectors, std::size_t dim, const float *query, const std::int32_t *rows,
+                       std::size_t count, float *out);
+};
+
+// What this processor can run, the fastest first; the last one is portable C++.
+const std::vector<const Scores *> &available_scores();
+
+// One of them by its name ("avx512vnni", "avx2", "neon", "portable"); null when it cannot run here.
+const Scores *scores_named(const char *name);
+
+}  // namespace vss
