@@ -15,10 +15,11 @@ _INSTALL = {
     "faiss_hnsw": _FAISS,
     "faiss_ivf": _FAISS,
     "hnswlib": 'pip install "vss-service[hnswlib]", which needs a C++ compiler',
+    "native": "install vss-service again where there is a C++ compiler",
 }
 """How to get the library of each kind that needs one."""
 
-_KINDS = ("faiss_hnsw", "faiss_ivf", "flat", "hnswlib")
+_KINDS = ("faiss_hnsw", "faiss_ivf", "flat", "hnswlib", "native")
 
 
 def kinds() -> tuple[str, ...]:
@@ -46,6 +47,10 @@ def builder(kind: str) -> IndexBuilder:
                 from indexers.hnswlib import HnswlibBuilder
 
                 return HnswlibBuilder()
+            case "native":
+                from indexers.native.builder import NativeBuilder
+
+                return NativeBuilder()
     except ImportError as error:
         raise VssError(
             Code.UNAVAILABLE,

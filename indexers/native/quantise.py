@@ -1,0 +1,169 @@
+"""Vectors become codes: one unsigned byte a component where that ranks them well, else a half float.
+
+    u8   128 + scale * (x - centre), rounded, 1 to 255; the scale is that of the clipping with the least squared error
+    f16  scale * (x - centre) as a half float, for what bytes serve badly: one huge component, norms that differ widely
+
+Which of them, and whether a centre is taken off, is decided by what was measured on a sample: how many of its true
+nearest ten stand among the best `AMONG` by codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexers.native import _kernel
+from vss.distance import exact_search
+from vss.recall import recall_at
+from vss.types import Metric, Rows, Scores, Vectors
+
+SAMPLE_ROWS, SAMPLE_QUERIES, NEAREST, AMONG = 8_192, 128, 10, 20
+
+ENOUGH = 0.995
+"""Part of the true nearest ten that bytes must have among their best `AMONG` to be taken."""
+
+CLIPPED = (0.0, 1e-5, 1e-4, 1e-3)
+"""Parts of the components that a clipping may cut."""
+
+BLOCK_ROWS = 16_384
+LEVELS = 127
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiser:
+    """How vectors become codes, and what that was measured to cost.
+
+    form:     "u8" or "f16"
+    scale:    codes per unit
+    centre:   `(dim,)` float32 that is taken off first, or None
+    extra:    what a row's score needs beyond its code: "" nothing, "norm" minus half its squared length after the
+              centre was taken off (Cosine with a centre, and Euclid), "centre" its product with the centre (Dot)
+    clipped:  the part of the components that the scale cuts
+    error:    mean squared error of a code, as a part of the mean squared length
+    recall:   part of the true nearest 10 found among the best 20 by codes, on the sample
+    """
+
+    form: str
+    scale: float
+    centre: NDArray[np.float32] | None
+    extra: str
+    clipped: float = 0.0
+    error: float = 0.0
+    recall: float = 1.0
+
+    def blocks(self, vectors: Vectors) -> Iterator[tuple[NDArray[Any], NDArray[np.float32]]]:
+        """(codes `(b, stride)`, extra `(b,)`) of `(n, dim)` vectors, block by block."""
+        for start in range(0, len(vectors), BLOCK_ROWS):
+            yield self.encode(vectors[start : start + BLOCK_ROWS])
+
+    def encode(self, vectors: Vectors) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """One block; see `blocks`."""
+        vectors = np.asarray(vectors)
+        moved = vectors if self.centre is None else vectors - self.centre
+        count, dim = moved.shape
+        codes: NDArray[Any]
+        if self.form == "u8":
+            codes = np.full((count, stride_of(dim)), LEVELS + 1, np.uint8)
+            np.add(
+                np.clip(np.rint(moved * np.float32(self.scale)), -LEVELS, LEVELS),
+                LEVELS + 1,
+                out=codes[:, :dim],
+                casting="unsafe",
+            )
+        else:
+            codes = np.zeros((count, stride_of(dim)), np.float16)
+            codes[:, :dim] = moved * np.float32(self.scale)
+        return codes, self._extra(vectors, moved)
+
+    def _extra(self, vectors: Vectors, moved: Vectors) -> NDArray[np.float32]:
+        if self.extra == "norm":
+            return (-0.5 * np.einsum("nd,nd->n", moved, moved)).astype(np.float32)
+        if self.extra == "centre":
+            assert self.centre is not None
+            return (moved @ self.centre).astype(np.float32)
+        return np.zeros(len(vectors), np.float32)
+
+    def decode(self, codes: NDArray[Any], dim: int) -> Vectors:
+        """`(b, dim)` float32 that the codes stand for, the centre still taken off."""
+        values = codes[:, :dim].astype(np.float32)
+        return (values - (LEVELS + 1 if self.form == "u8" else 0)) / np.float32(self.scale)
+
+
+def stride_of(dim: int) -> int:
+    """Components of a padded row. Rows of more than half a cache line (64 bytes) begin at one."""
+    pad = _kernel.PAD if dim <= _kernel.PAD else 2 * _kernel.PAD
+    return -(-dim // pad) * pad
+
+
+def choose(vectors: Vectors, metric: Metric, seed: int = 0) -> Quantiser:
+    """The quantiser that serves these `(n, dim)` vectors: the smallest codes that rank a sample well."""
+    sample = _sample(vectors, seed)
+    if not len(sample):
+        return Quantiser("u8", 1.0, None, "norm" if metric is Metric.EUCLID else "")
+    centre = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+    if metric is Metric.EUCLID:
+        plans: list[tuple[str, NDArray[np.float32] | None, str]] = [("u8", centre, "norm"), ("f16", centre, "norm")]
+    else:
+        about_centre = "norm" if metric is Metric.COSINE else "centre"
+        plans = [("u8", None, ""), ("u8", centre, about_centre), ("f16", centre, about_centre)]
+    queries = sample[: min(SAMPLE_QUERIES, max(1, len(sample) // 4))]
+    rows = sample[len(queries) :] if len(sample) > len(queries) else sample
+    truth = exact_search(queries, rows, min(NEAREST, len(rows)), metric).rows
+    best: Quantiser | None = None
+    for form, middle, extra in plans:
+        made = _measured(_scaled(form, middle, extra, sample), queries, rows, truth)
+        if made.recall >= ENOUGH:
+            return made
+        if best is None or made.recall > best.recall:
+            best = made
+    assert best is not None
+    return best
+
+
+def _sample(vectors: Vectors, seed: int) -> Vectors:
+    count = len(vectors)
+    rows = np.random.default_rng(seed).permutation(count)[:SAMPLE_ROWS] if count <= 10 * SAMPLE_ROWS else None
+    if rows is None:
+        rows = np.unique(np.random.default_rng(seed).integers(0, count, SAMPLE_ROWS))
+        np.random.default_rng(seed).shuffle(rows)
+    return np.ascontiguousarray(vectors[np.sort(rows)])[np.argsort(np.argsort(rows))]
+
+
+def _scaled(form: str, centre: NDArray[np.float32] | None, extra: str, sample: Vectors) -> Quantiser:
+    moved = sample if centre is None else sample - centre
+    sizes = np.abs(moved)
+    largest = float(sizes.max(initial=0.0)) or 1.0
+    if form == "f16":
+        # Products of two codes must stay far below the largest float32, and small parts above the smallest half.
+        return Quantiser(form, 1024.0 / largest, centre, extra)
+    total = float(np.einsum("nd,nd->", moved, moved, dtype=np.float64)) or 1.0
+    best: Quantiser | None = None
+    for clipped in CLIPPED:
+        top = largest if clipped == 0 else float(np.quantile(sizes, 1 - clipped))
+        if top <= 0:
+            continue
+        made = Quantiser(form, LEVELS / top, centre, extra, clipped)
+        off = np.clip(np.rint(moved * np.float32(made.scale)), -LEVELS, LEVELS) / np.float32(made.scale) - moved
+        error = float(np.einsum("nd,nd->", off, off, dtype=np.float64)) / total
+        if best is None or error < best.error:
+            best = Quantiser(form, made.scale, centre, extra, clipped, error)
+    assert best is not None
+    return best
+
+
+def _measured(made: Quantiser, queries: Vectors, rows: Vectors, truth: Rows) -> Quantiser:
+    codes, extra = made.encode(rows)
+    moved = queries if made.centre is None else queries - made.centre
+    if made.form == "u8":
+        # As the kernel does: 64 levels on either side.
+        largest = np.maximum(np.abs(moved).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        moved = np.rint(moved / largest * 64) * (largest / 64)
+    scores: Scores = moved @ made.decode(codes, rows.shape[1]).T
+    scores += extra
+    found = np.argsort(-scores, axis=1, kind="stable")[:, :AMONG]
+    recall = recall_at(found, truth)
+    return Quantiser(made.form, made.scale, made.centre, made.extra, made.clipped, made.error, recall)
