@@ -29,8 +29,7 @@ from api.bench.load_client import run_apart
 from api.bench.load_cpu import listeners, resident_bytes
 from api.bench.load_figures import figures, latencies
 from api.bench.load_loops import Operation, Outcome, Plan
-from api.bench.load_material import remove_fresh
-from api.bench.load_workloads import Material, Truth, Workload
+from api.bench.load_workloads import Material, Truth, Workload, remove_fresh
 from api.cli.client import Client
 from api.demo import process
 from vss.errors import Code, VssError, invalid

@@ -10,12 +10,12 @@ from urllib.parse import quote
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 
-from api.bench.load_workloads import Material, fresh_id, payload
+from api.bench.load_workloads import Material
+from api.bench.registry import write_arrow
 from api.cli.client import Client
 from api.demo import process
-from vss.errors import Code, VssError, invalid
+from vss.errors import invalid
 from vss.types import Metric, Vectors
 
 VECTORS, TEXTS = "vectors", "texts"
@@ -36,7 +36,7 @@ def store(data: Path, vectors: Vectors, held: Vectors, metric: Metric) -> Materi
     asks for one group.
     """
     source = data.with_name(f"{data.name}.arrow")
-    _write_arrow(source, vectors)
+    write_arrow(source, vectors)
     try:
         process.run(
             *("index", str(source), "--data", str(data), "--collection", VECTORS),
@@ -138,23 +138,3 @@ def served(
         text_collection=collection,
         text_metric=metric,
     )
-
-
-def remove_fresh(client: Client, material: Material) -> None:
-    """Delete the points that a load has written."""
-    body = {"points": [fresh_id(row) for row in range(len(material.fresh))]}
-    client.send("POST", f"/collections/{quote(material.collection, safe='')}/points/delete?wait=true", body)
-
-
-def _write_arrow(path: Path, vectors: Vectors) -> None:
-    payloads = [payload(row) for row in range(len(vectors))]
-    columns: dict[str, Any] = {"id": pa.array(range(len(vectors)), pa.int64())}
-    columns |= {name: pa.array([one[name] for one in payloads]) for name in payloads[0]}
-    flat = pa.array(np.ascontiguousarray(vectors).reshape(-1))
-    columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
-    table = pa.table(columns)
-    try:
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table, max_chunksize=4096)
-    except OSError as error:
-        raise VssError(Code.STORAGE, f"{path} cannot be written: {error}", hint="choose another TMPDIR") from error

@@ -244,3 +244,9 @@ def fresh_id(row: int) -> str:
 def payload(row: int) -> dict[str, Any]:
     """Of a point that the benchmark stores."""
     return {"title": f"item number {row}", "group": row % 10, "price": row / 10}
+
+
+def remove_fresh(client: Client, material: Material) -> None:
+    """Delete the points that a load has written."""
+    body = {"points": [fresh_id(row) for row in range(len(material.fresh))]}
+    client.send("POST", f"/collections/{quote(material.collection, safe='')}/points/delete?wait=true", body)

@@ -1,4 +1,4 @@
-"""What `vss bench` needs of the extra `bench`, loaded when it is asked for."""
+"""What only some runs of `vss bench` need, loaded when it is asked for: the extra `bench`, and pyarrow."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ from api.bench.dataset import Dataset
 from api.bench.load import Measured
 from api.bench.recall import Curve, Plan
 from vss.errors import Code, VssError
+from vss.types import Vectors
+
+
+def write_arrow(path: Path, vectors: Vectors) -> None:
+    """As `api.bench.arrow_file.write`."""
+    from api.bench import arrow_file
+
+    arrow_file.write(path, vectors)
 
 
 def read_hdf5(path: Path, queries: int | None) -> Dataset:

@@ -30,6 +30,10 @@ def load(
     collection: Annotated[str | None, typer.Option("--collection", "-c", help="Of that server.")] = None,
     pid: Annotated[int | None, typer.Option(help="Process of that server, if it runs here: its CPU is read.")] = None,
     workers: Annotated[str, typer.Option(metavar="N,N", help="Readers of the servers that are started.")] = "1",
+    data: Annotated[
+        Path | None,
+        typer.Option(help="A folder of the disk to measure; a scratch folder in it comes and goes.  [default: TMPDIR]"),
+    ] = None,
     npy: Annotated[
         Path | None, typer.Option(help="Vectors to store and to ask for; with --url only to ask for.")
     ] = None,
@@ -52,14 +56,14 @@ def load(
     queries: Annotated[
         int, typer.Option(min=20, help="Rows that are held out: half to ask for, half to write.")
     ] = 2_000,
-    connections: Annotated[int, typer.Option(min=1, max=1_000)] = 8,
+    connections: Annotated[int, typer.Option(min=1, max=1_000, help="That ask at the same time.")] = 8,
     seconds: Annotated[float, typer.Option(min=0.1, max=3_600, help="Length of one loop.")] = 5.0,
     requests: Annotated[int, typer.Option(min=1, help="Requests of one loop at most.")] = 200_000,
     rate: Annotated[
         str, typer.Option(help="Requests/s of the open loop; with x a part of what the closed one reached.")
     ] = "0.7x",
-    repetitions: Annotated[int, typer.Option(min=1)] = 5,
-    seed: Annotated[int, typer.Option(min=0)] = 7,
+    repetitions: Annotated[int, typer.Option(min=1, help="Rounds; in each every load has its turn.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Of made-up vectors and texts, and of who asks what.")] = 7,
     server_cores: Annotated[
         str | None, typer.Option(metavar="N,N", help="[default: the first ones, one a worker]")
     ] = None,
@@ -98,8 +102,11 @@ def load(
         for count in _numbers(workers, "--workers") or (1,)
     }
     known = load_material.read_texts(texts) if texts else []
-    data = dataset.from_npy(npy, metric, None, queries, seed) if npy else None
-    with Report("load", seed=seed, out=out) as report, tempfile.TemporaryDirectory(prefix="vss-bench-") as folder:
+    given = dataset.from_npy(npy, metric, None, queries, seed) if npy else None
+    with (
+        Report("load", seed=seed, out=out) as report,
+        tempfile.TemporaryDirectory(prefix="vss-bench-", dir=data) as folder,
+    ):
         place: Own | Running
         if url is not None:
             if collection is None:
@@ -109,22 +116,22 @@ def load(
                 cpu_seconds(pid)
             with Client(url, Path()) as client:
                 material = load_material.served(
-                    client, collection, None if data is None else data.queries, known, _filter(condition)
+                    client, collection, None if given is None else given.queries, known, _filter(condition)
                 )
             place = Running(url, pid, pins[min(pins)].client)
             shown: dict[str, Any] = {"data": collection}
         else:
             if collection is not None or pid is not None or condition is not None:
                 raise invalid("got --collection, --pid or --filter without --url", hint="they are of a running server")
-            data = data or dataset.drawn(shape, points, queries, seed)
+            drawn = given or dataset.drawn(shape, points, queries, seed)
             at = Path(folder) / "data"
-            material = load_material.store(at, data.vectors, data.queries, data.metric)
+            material = load_material.store(at, drawn.vectors, drawn.queries, drawn.metric)
             models = []
             if any("text" in one for one in weights):
                 material = load_material.store_texts(at, known or load_material.made_texts(seed), model, seed, material)
                 models = [model]
             place = Own(at, models, pins)
-            shown = {"data": data.name, "points": len(data.vectors)}
+            shown = {"data": drawn.name, "points": len(drawn.vectors)}
         shown |= {"dim": material.queries.shape[1], "metric": material.metric.value}
         shown |= {"queries": "held out" if material.held_out else "stored"}
         shown |= {"connections": connections, "loop_seconds": seconds}
