@@ -2,7 +2,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <exception>
 #include <functional>
+#include <mutex>
+#include <stdexcept>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -10,18 +14,34 @@ namespace vss {
 namespace {
 
 constexpr std::size_t kChunk = 64;  // rows that a thread takes at a time
+constexpr std::size_t kMostThreads = 256;
 
 void in_parallel(std::size_t count, std::size_t threads, const std::function<void(std::size_t, std::size_t)> &work) {
     std::atomic<std::size_t> next{0};
+    std::exception_ptr failure;
+    std::mutex failing;
     const auto run = [&](std::size_t worker) {
-        for (std::size_t start = next.fetch_add(kChunk); start < count; start = next.fetch_add(kChunk)) {
-            for (std::size_t i = start; i < std::min(count, start + kChunk); ++i) work(worker, i);
+        try {
+            for (std::size_t start = next.fetch_add(kChunk); start < count; start = next.fetch_add(kChunk)) {
+                for (std::size_t i = start; i < std::min(count, start + kChunk); ++i) work(worker, i);
+            }
+        } catch (...) {
+            // It may not leave the thread: that would end the process.
+            const std::lock_guard<std::mutex> alone(failing);
+            failure = std::current_exception();
         }
     };
     std::vector<std::thread> others;
-    for (std::size_t worker = 1; worker < threads; ++worker) others.emplace_back(run, worker);
+    threads = std::min(threads, count / kChunk + 1);
+    others.reserve(threads);
+    try {
+        for (std::size_t worker = 1; worker < threads; ++worker) others.emplace_back(run, worker);
+    } catch (const std::system_error &) {
+        // The system gives no more threads; those that there are do the work.
+    }
     run(0);
     for (std::thread &other : others) other.join();
+    if (failure) std::rethrow_exception(failure);
 }
 
 }  // namespace
@@ -33,14 +53,24 @@ GraphBuilder::GraphBuilder(const Scores &scores, const Codes &codes, const float
       queries_(codes),
       base_(base),
       // Pruning a row at each new edge would be most of the work.
-      room_(settings.degree + settings.degree / 2),
+      room_(settings.degree + std::max<std::size_t>(1, settings.degree / 2)),
       neighbours_(codes.count * room_, -1),
+      inserted_(codes.count, false),
       entry_(entry),
-      settings_(settings),
+      settings_{settings.degree, std::clamp<std::size_t>(settings.width, 1, codes.count), settings.alpha},
       graph_{neighbours_.data(), codes.count, room_, &entry_, 1} {}
 
 void GraphBuilder::insert(const std::int32_t *rows, std::size_t count, std::size_t threads) {
-    threads = std::max<std::size_t>(1, threads);
+    // Two threads would write the edges of a row that is there twice.
+    for (std::size_t i = 0; i < count; ++i) {
+        const auto row = static_cast<std::size_t>(rows[i]);
+        if (inserted_[row]) {
+            for (std::size_t j = 0; j < i; ++j) inserted_[static_cast<std::size_t>(rows[j])] = false;
+            throw std::invalid_argument("rows: one is inserted already, or stands there twice");
+        }
+        inserted_[row] = true;
+    }
+    threads = std::clamp<std::size_t>(threads, 1, kMostThreads);
     if (workers_.size() < threads) workers_.resize(threads);
     in_parallel(count, threads, [&](std::size_t worker, std::size_t i) { place(rows[i], workers_[worker]); });
     std::vector<std::pair<std::int32_t, std::int32_t>> back;
@@ -145,7 +175,7 @@ void GraphBuilder::prune(std::int32_t row, Worker &worker) {
 }
 
 void GraphBuilder::finish(std::int32_t *out, std::size_t threads) {
-    threads = std::max<std::size_t>(1, threads);
+    threads = std::clamp<std::size_t>(threads, 1, kMostThreads);
     if (workers_.size() < threads) workers_.resize(threads);
     in_parallel(codes_.count, threads, [&](std::size_t worker, std::size_t i) {
         const auto row = static_cast<std::int32_t>(i);

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "codes.hpp"
@@ -26,7 +27,10 @@ class GraphBuilder {
     GraphBuilder(const Scores &scores, const Codes &codes, const float *base, std::int32_t entry,
                  BuildSettings settings);
 
-    // Inserts rows that are not in the graph yet.
+    GraphBuilder(const GraphBuilder &) = delete;
+    GraphBuilder &operator=(const GraphBuilder &) = delete;
+
+    // Inserts rows that are not in the graph yet. std::invalid_argument, and nothing is inserted, where one is.
     void insert(const std::int32_t *rows, std::size_t count, std::size_t threads);
     // Cuts every row to `degree` edges and writes them to `out`, count x degree, -1 behind the last one of a row.
     void finish(std::int32_t *out, std::size_t threads);
@@ -44,7 +48,11 @@ class GraphBuilder {
         std::vector<float> scores;
     };
 
-    float distance(std::int32_t row, float score) const { return base_[row] - 2 * score; }
+    // What is no number counts as infinitely far: sorting needs an order.
+    float distance(std::int32_t row, float score) const {
+        const float found = base_[row] - 2 * score;
+        return found == found ? found : std::numeric_limits<float>::infinity();
+    }
     void place(std::int32_t row, Worker &worker);
     void link_back(std::int32_t row, const std::int32_t *others, std::size_t count, Worker &worker);
     void prune(std::int32_t row, Worker &worker);
@@ -57,6 +65,7 @@ class GraphBuilder {
     const float *base_;
     std::size_t room_;  // edges that a row may have until the end
     std::vector<std::int32_t> neighbours_;
+    std::vector<bool> inserted_;
     std::int32_t entry_;
     BuildSettings settings_;
     Graph graph_;

@@ -9,6 +9,11 @@ namespace {
 
 constexpr std::size_t kBlock = 512;  // rows that a scan scores at once
 
+// A beam wider than there are rows would only take memory; one of no width has no place.
+std::size_t beam_width(std::size_t wanted, std::size_t k, std::size_t rows) {
+    return std::max<std::size_t>(1, std::min(std::max(wanted, k), rows));
+}
+
 // One for each thread, kept: its memory is a byte for each row of the largest index that the thread has searched.
 Scratch &scratch_of_this_thread() {
     static thread_local Scratch scratch;
@@ -20,7 +25,7 @@ Scratch &scratch_of_this_thread() {
 void Engine::search(const float *query, std::size_t width, Answer answer) const {
     Scratch &scratch = scratch_of_this_thread();
     scratch.query.prepare(codes_, query);
-    walk(scores_, codes_, graph_, std::max(width, answer.k), scratch);
+    walk(scores_, codes_, graph_, beam_width(width, answer.k, codes_.count), scratch);
     rescore(query, scratch.beam, scratch.beam.size(), scratch, answer);
 }
 
@@ -28,7 +33,7 @@ bool Engine::search_allowed(const float *query, const std::uint8_t *allow, std::
                             Answer answer) const {
     Scratch &scratch = scratch_of_this_thread();
     scratch.query.prepare(codes_, query);
-    width = std::max(width, answer.k);
+    width = beam_width(width, answer.k, codes_.count);
     walk(scores_, codes_, graph_, width, scratch);
     std::vector<std::int32_t> starts;
     for (std::size_t i = 0; i < scratch.beam.size(); ++i) {
@@ -46,7 +51,7 @@ void Engine::scan(const float *query, const std::int32_t *rows, std::size_t firs
                   std::size_t rescore_rows, Answer answer) const {
     Scratch &scratch = scratch_of_this_thread();
     scratch.query.prepare(codes_, query);
-    scratch.beam.start(std::max(rescore_rows, answer.k));
+    scratch.beam.start(beam_width(rescore_rows, answer.k, count));
     if (scratch.rows.size() < kBlock) {
         scratch.rows.resize(kBlock);
         scratch.sums.resize(kBlock);

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 namespace vss {
 namespace {
-
 
 // Scores the gathered rows and offers them to the beam.
 void offer_all(const Scores &scores, const Codes &codes, Scratch &scratch, std::size_t count) {
@@ -38,9 +38,9 @@ void Beam::start(std::size_t width) {
 }
 
 void Beam::offer(float score, std::int32_t row) {
-    // Written so that a NaN is never taken.
+    // A NaN would break the order; its row comes last, so that it is still found where there is room.
+    if (!(score == score)) score = -std::numeric_limits<float>::infinity();
     if (full() && !(score > entries_[size_ - 1].score)) return;
-    if (!(score == score)) return;
     std::size_t low = 0, high = size_;
     while (low < high) {
         const std::size_t middle = (low + high) / 2;

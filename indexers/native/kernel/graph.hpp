@@ -47,6 +47,7 @@ class Visited {
 // The best `width` rows met so far, best first (Fu et al. 2017, arXiv:1707.00143): a sorted array beats two heaps.
 class Beam {
   public:
+    // `width` is at least 1.
     void start(std::size_t width);
     // Takes a row in if it is good enough.
     void offer(float score, std::int32_t row);

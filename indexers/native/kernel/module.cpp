@@ -3,7 +3,10 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 
@@ -18,6 +21,14 @@ namespace {
 template <typename T>
 using Array = py::array_t<T, py::array::c_style>;
 
+// Sums of products of codes fit 32 bits: 255 x 128 x 65,536 < 2^31.
+constexpr std::size_t kMostComponents = 65536;
+// Its square and what it is divided by must stay floats.
+constexpr float kLeastScale = 1e-18F, kMostScale = 1e18F;
+// Cells of one answer, queries x k: 1.5 GiB.
+constexpr std::size_t kMostAnswers = std::size_t{1} << 27;
+constexpr std::size_t kMostDegree = 1024;
+
 void require(bool holds, const std::string &message) {
     if (!holds) throw std::invalid_argument(message);
 }
@@ -29,28 +40,43 @@ const Scores &scores_or_best(const std::string &name) {
     return *found;
 }
 
+void require_aligned(const py::array &array, const char *what) {
+    require((array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0, std::string(what) + ": not aligned in memory");
+}
+
 // An array as it is given, never a converted copy, which nobody would hold.
 const float *floats(const py::object &given, std::size_t count, const char *what) {
     if (given.is_none()) return nullptr;
     require(py::isinstance<Array<float>>(given), std::string(what) + ": wanted float32 in C order");
     const auto array = py::reinterpret_borrow<Array<float>>(given);
     require(array.ndim() == 1 && static_cast<std::size_t>(array.shape(0)) == count, std::string(what) + ": wrong length");
+    require_aligned(array, what);
+    require(std::all_of(array.data(), array.data() + count, [](float value) { return std::isfinite(value); }),
+            std::string(what) + ": holds what is not finite");
     return array.data();
+}
+
+std::size_t rows_of(const py::array &codes) {
+    require(codes.ndim() == 2, "codes: wanted two dimensions");
+    return static_cast<std::size_t>(codes.shape(0));
 }
 
 Codes codes_of(const py::array &data, std::size_t dim, float scale, const py::object &centre, const py::object &extra) {
     require(data.ndim() == 2 && (data.flags() & py::array::c_style) != 0, "codes: wanted two dimensions in C order");
+    require_aligned(data, "codes");
     Codes codes;
     const bool bytes = py::isinstance<py::array_t<std::uint8_t>>(data);
-    require(bytes || data.dtype().is(py::dtype("float16")), "codes: wanted uint8 or float16");
+    require(bytes || data.dtype().equal(py::dtype("float16")), "codes: wanted uint8 or float16");
     codes.form = bytes ? Form::kU8 : Form::kF16;
     codes.data = data.data();
     codes.count = static_cast<std::size_t>(data.shape(0));
     codes.stride = static_cast<std::size_t>(data.shape(1));
     codes.dim = dim;
+    require(dim > 0, "codes: wanted at least one component");
     require(codes.stride >= dim && codes.stride % kPad == 0, "codes: rows are not padded as they should be");
+    require(codes.stride <= kMostComponents, "codes: too many components");
     require(codes.count <= static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()), "codes: too many rows");
-    require(scale > 0 && scale <= std::numeric_limits<float>::max(), "scale: wanted a positive number");
+    require(scale >= kLeastScale && scale <= kMostScale, "scale: wanted a number from 1e-18 to 1e18");
     codes.scale = scale;
     codes.centre = floats(centre, dim, "centre");
     codes.extra = floats(extra, codes.count, "extra");
@@ -72,7 +98,7 @@ class Searcher {
     Searcher(const std::string &measure, py::array codes, float scale, py::object centre, py::object extra,
              Array<std::int32_t> graph, Array<std::int32_t> entries, Array<float> vectors, const std::string &kernel)
         : held_(py::make_tuple(codes, centre, extra, graph, entries, vectors)),
-          count_(static_cast<std::size_t>(codes.shape(0))),
+          count_(rows_of(codes)),
           dim_(vectors.ndim() == 2 ? static_cast<std::size_t>(vectors.shape(1)) : 0),
           engine_(make(measure, codes, scale, centre, extra, graph, entries, vectors, kernel)) {}
 
@@ -83,11 +109,12 @@ class Searcher {
     py::tuple search_allowed(const Array<float> &queries, std::size_t k, std::size_t width,
                              const Array<bool> &allow) const {
         require(allow.ndim() == 1 && static_cast<std::size_t>(allow.shape(0)) == count_, "allow: wrong length");
+        check_queries(queries, k);
         const auto *mask = reinterpret_cast<const std::uint8_t *>(allow.data());
         Array<bool> sure(queries.shape(0));
         bool *out = sure.mutable_data();
         std::size_t allowed = 0;
-        for (std::size_t i = 0; i < count_; ++i) allowed += mask[i];
+        for (std::size_t i = 0; i < count_; ++i) allowed += mask[i] != 0;
         const py::tuple hits = answers(queries, k, [&](const float *query, Answer answer) {
             for (std::size_t i = 0; i < answer.k; ++i) {
                 answer.rows[i] = -1;
@@ -101,6 +128,7 @@ class Searcher {
     py::tuple scan(const Array<float> &queries, std::size_t k, std::size_t rescore,
                    const Array<std::int32_t> &rows) const {
         require(rows.ndim() == 1, "rows: wanted one dimension");
+        require_aligned(rows, "rows");
         const auto size = static_cast<std::size_t>(rows.shape(0));
         check_ids(rows.data(), size, 0, count_, "rows");
         const std::int32_t *data = rows.data();
@@ -123,6 +151,9 @@ class Searcher {
                        const Array<float> &vectors, const std::string &kernel) {
         require(measure == "dot" || measure == "euclid", "measure: wanted dot or euclid");
         require(vectors.ndim() == 2, "vectors: wanted two dimensions");
+        require_aligned(vectors, "vectors");
+        require_aligned(graph, "graph");
+        require_aligned(entries, "entries");
         const Codes coded = codes_of(codes, static_cast<std::size_t>(vectors.shape(1)), scale, centre, extra);
         require(static_cast<std::size_t>(vectors.shape(0)) == coded.count, "vectors: another number than codes");
         require(graph.ndim() == 2 && static_cast<std::size_t>(graph.shape(0)) == coded.count,
@@ -137,9 +168,16 @@ class Searcher {
                       Vectors{vectors.data(), coded.count, coded.dim});
     }
 
+    void check_queries(const Array<float> &queries, std::size_t k) const {
+        require(queries.ndim() == 2 && static_cast<std::size_t>(queries.shape(1)) == dim_, "queries: wrong shape");
+        require_aligned(queries, "queries");
+        const auto count = static_cast<std::size_t>(queries.shape(0));
+        require(k <= kMostAnswers / std::max<std::size_t>(1, count), "k: more answers than can be held");
+    }
+
     template <typename Ask>
     py::tuple answers(const Array<float> &queries, std::size_t k, Ask ask) const {
-        require(queries.ndim() == 2 && static_cast<std::size_t>(queries.shape(1)) == dim_, "queries: wrong shape");
+        check_queries(queries, k);
         const auto count = static_cast<std::size_t>(queries.shape(0));
         Array<std::int64_t> rows({count, k});
         Array<float> scores({count, k});
@@ -163,15 +201,19 @@ class Builder {
     Builder(py::array codes, std::size_t dim, float scale, py::object extra, Array<float> base,
             std::int32_t entry, std::size_t degree, std::size_t width, float alpha, const std::string &kernel)
         : held_(py::make_tuple(codes, extra, base)),
-          count_(static_cast<std::size_t>(codes.shape(0))),
-          builder_(scores_or_best(kernel), codes_of(codes, dim, scale, py::none(), extra), floats(base, count_, "base"), checked(entry, count_), BuildSettings{degree, width, alpha}),
+          count_(rows_of(codes)),
+          builder_(scores_or_best(kernel), codes_of(codes, dim, scale, py::none(), extra),
+                   floats(base, count_, "base"), checked(entry, count_), checked(degree, width, alpha)),
           degree_(degree) {}
 
     void insert(const Array<std::int32_t> &rows, std::size_t threads) {
+        require(rows.ndim() == 1, "rows: wanted one dimension");
+        require_aligned(rows, "rows");
         const auto size = static_cast<std::size_t>(rows.shape(0));
         check_ids(rows.data(), size, 0, count_, "rows");
         const std::int32_t *data = rows.data();
         const py::gil_scoped_release others_may_run;
+        const std::lock_guard<std::mutex> alone(changing_);
         builder_.insert(data, size, threads);
     }
 
@@ -179,6 +221,7 @@ class Builder {
         Array<std::int32_t> neighbours({count_, degree_});
         std::int32_t *data = neighbours.mutable_data();
         const py::gil_scoped_release others_may_run;
+        const std::lock_guard<std::mutex> alone(changing_);
         builder_.finish(data, threads);
         return neighbours;
     }
@@ -189,8 +232,16 @@ class Builder {
         return entry;
     }
 
+    static BuildSettings checked(std::size_t degree, std::size_t width, float alpha) {
+        require(degree >= 1 && degree <= kMostDegree, "degree: wanted 1 to 1024");
+        require(width >= 1, "width: wanted at least 1");
+        require(alpha > 0 && std::isfinite(alpha), "alpha: wanted a positive number");
+        return {degree, width, alpha};
+    }
+
     py::tuple held_;  // the arrays that are pointed into
     std::size_t count_;
+    std::mutex changing_;
     GraphBuilder builder_;
     std::size_t degree_;
 };
@@ -198,6 +249,9 @@ class Builder {
 Array<std::int32_t> dots(const Array<std::uint8_t> &codes, const Array<std::int8_t> &query, const std::string &kernel) {
     require(codes.ndim() == 2 && query.ndim() == 1 && codes.shape(1) == query.shape(0), "codes, query: wrong shapes");
     require(codes.shape(1) % static_cast<py::ssize_t>(kPad) == 0, "codes: rows are not padded as they should be");
+    require(static_cast<std::size_t>(codes.shape(1)) <= kMostComponents, "codes: too many components");
+    const auto [low, high] = std::minmax_element(query.data(), query.data() + query.size());
+    require(query.size() == 0 || (*low >= -64 && *high <= 64), "query: wanted components from -64 to 64");
     Array<std::int32_t> out(codes.shape(0));
     scores_or_best(kernel).dot_u8(codes.data(), static_cast<std::size_t>(codes.shape(1)), query.data(), nullptr,
                                   static_cast<std::size_t>(codes.shape(0)), out.mutable_data());

@@ -1,0 +1,296 @@
+"""Searching: where all rows are looked at, the answers are numpy's, bit by bit, with every kernel."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from indexers.native import _kernel
+from tests.indexers.native.oracle import best, everyone, small, whole
+
+KERNELS = _kernel.kernels()
+FORMS = [(kernel, measure, form) for kernel in KERNELS for measure in ("dot", "euclid") for form in ("u8", "f16")]
+DIMS = (1, 2, 31, 32, 33, 63, 65, 100, 1_000, 4_096)
+HUGE = 2**63
+
+
+@pytest.mark.parametrize(("kernel", "measure", "form"), FORMS)
+@pytest.mark.parametrize("dim", DIMS)
+def test_every_way_finds_the_true_best(kernel: str, measure: str, form: str, dim: int) -> None:
+    count, k = 45, 7
+    vectors, queries = whole(count, dim, seed=dim), whole(3, dim, seed=dim + 1)
+    searcher = small(vectors, measure, form).searcher(kernel)
+    wanted = best(queries, vectors, measure, k)
+    for found in (
+        searcher.search(queries, k, count),
+        searcher.search(queries, k, HUGE),
+        searcher.scan_range(queries, k, count, 0, count),
+        searcher.scan(queries, k, HUGE, np.arange(count, dtype=np.int32)[::-1].copy()),
+        searcher.search_allowed(queries, k, count, np.ones(count, np.bool_))[:2],
+    ):
+        assert [one.dtype for one in found] == [np.int64, np.float32]
+        np.testing.assert_array_equal(found[0], wanted[0])
+        np.testing.assert_array_equal(found[1], wanted[1])
+
+
+@pytest.mark.parametrize(("kernel", "measure", "form"), FORMS)
+def test_a_part_of_the_rows(kernel: str, measure: str, form: str) -> None:
+    count, dim, k = 83, 20, 6
+    vectors, queries = whole(count, dim), whole(5, dim, seed=1)
+    searcher = small(vectors, measure, form).searcher(kernel)
+    rng = np.random.default_rng(5)
+    for size in (0, 1, 4, 15, 16, 17, 50, 83):
+        rows = rng.permutation(count)[:size].astype(np.int32)
+        wanted = best(queries, vectors, measure, k, rows)
+        np.testing.assert_equal(searcher.scan(queries, k, count, rows), wanted)
+        first = (count - size) // 2
+        wanted = best(queries, vectors, measure, k, np.arange(first, first + size))
+        np.testing.assert_equal(searcher.scan_range(queries, k, count, first, size), wanted)
+        allow = np.zeros(count, np.bool_)
+        allow[rows] = True
+        *found, sure = searcher.search_allowed(queries, k, count, allow)
+        assert sure.all() == (size > 0)
+        np.testing.assert_equal(tuple(found), best(queries, vectors, measure, k, rows))
+
+
+@pytest.mark.parametrize("form", ["u8", "f16"])
+@pytest.mark.parametrize("measure", ["dot", "euclid"])
+def test_a_centre_changes_no_answer(measure: str, form: str) -> None:
+    vectors, queries = whole(60, 24) + 40, whole(4, 24, seed=9) + 40
+    centre = np.full(24, 40, np.float32)
+    about = small(vectors - centre, measure, form)
+    extra = about.extra if measure == "euclid" else (vectors - centre) @ centre
+    # Of the 20 best by codes the 5 best are right only where the centre and the extra stand for what they should.
+    searcher = about.searcher(centre=centre, extra=extra.astype(np.float32), vectors=vectors)
+    found = searcher.scan_range(queries, 5, 20, 0, 60)
+    np.testing.assert_equal(found, best(queries, vectors, measure, 5))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_few_rows_and_the_rest_of_the_answer_is_empty(kernel: str, count: int) -> None:
+    vectors, queries = whole(count, 5), whole(2, 5, seed=3)
+    searcher = small(vectors, "euclid").searcher(kernel)
+    wanted = best(queries, vectors, "euclid", 10)
+    np.testing.assert_equal(searcher.search(queries, 10, 1), wanted)
+    np.testing.assert_equal(searcher.scan_range(queries, 10, 0, 0, count), wanted)
+    *found, sure = searcher.search_allowed(queries, 10, 4, np.ones(count, np.bool_))
+    np.testing.assert_equal(tuple(found), wanted)
+    assert sure.tolist() == [count > 0] * 2
+
+
+def test_nothing_is_asked_for() -> None:
+    searcher = small(whole(30, 4)).searcher()
+    mask = np.ones(30, np.bool_)
+    none, some = np.empty((0, 4), np.float32), whole(3, 4)
+    for queries, k in ((none, 5), (some, 0), (none, 0)):
+        for width in (0, 1, 30, HUGE):
+            for found in (
+                searcher.search(queries, k, width),
+                searcher.search_allowed(queries, k, width, mask),
+                searcher.scan(queries, k, width, np.arange(30, dtype=np.int32)),
+                searcher.scan_range(queries, k, width, 0, 30),
+            ):
+                assert found[0].shape == found[1].shape == (len(queries), k)
+
+
+def test_no_width_still_answers() -> None:
+    vectors = whole(30, 4)
+    rows, _ = small(vectors, "euclid").searcher().search(vectors[:1], 1, 0)
+    assert rows.shape == (1, 1)
+    assert rows[0, 0] >= 0
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_rows_that_are_alike_come_in_their_order(kernel: str) -> None:
+    vectors = np.repeat(whole(1, 12), 70, axis=0)
+    searcher = small(vectors, "euclid").searcher(kernel)
+    for rows, scores in (searcher.search(vectors[:2], 70, 70), searcher.scan_range(vectors[:2], 70, 70, 0, 70)):
+        assert (rows == np.arange(70)).all()
+        assert (scores == 0).all()
+
+
+@pytest.mark.parametrize("measure", ["dot", "euclid"])
+def test_every_kernel_walks_the_same_way(measure: str) -> None:
+    """A narrow walk through a sparse graph, where one other integer would lead elsewhere."""
+    count, dim, width = 3_000, 50, 24
+    rng = np.random.default_rng(2)
+    vectors, queries = (rng.normal(size=(size, dim)).astype(np.float32) for size in (count, 40))
+    graph = rng.integers(0, count, (count, 12)).astype(np.int32)
+    given = small(vectors, measure, graph=graph)
+    allow = rng.random(count) < 0.5
+    found = [
+        [
+            np.sort(searcher.search(queries, width, width)[0]),
+            np.sort(searcher.search_allowed(queries, 24, 24, allow)[0]),
+        ]
+        for searcher in map(given.searcher, KERNELS)
+    ]
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+    met = [set(row) for row in found[0][0].tolist()]
+    assert len(set.union(*met)) > width, "all walks ended in the same place"
+
+
+def test_a_walk_follows_edges_until_the_first_empty_place() -> None:
+    """0 -> 1 -> 2; behind the -1 of row 2 stands 3, which nothing else leads to."""
+    vectors = whole(4, 6)
+    graph = np.array([[1, -1, -1], [2, -1, 3], [-1, 3, 3], [0, 1, 2]], np.int32)
+    searcher = small(vectors, graph=graph).searcher()
+    rows, _ = searcher.search(vectors[:1], 4, 4)
+    assert sorted(rows[0].tolist()) == [-1, 0, 1, 2]
+    rows, _ = small(vectors, graph=graph).searcher(entries=np.array([3, 3, 0], np.int32)).search(vectors[:1], 4, 4)
+    assert sorted(rows[0].tolist()) == [0, 1, 2, 3]
+
+
+def test_a_graph_without_edges_has_only_its_entries() -> None:
+    vectors = whole(9, 6)
+    given = small(vectors, graph=np.empty((9, 0), np.int32))
+    rows, _ = given.searcher(entries=np.array([4, 7], np.int32)).search(vectors[:1], 3, 9)
+    assert sorted(rows[0].tolist()) == [-1, 4, 7]
+
+
+def test_rows_behind_refused_ones_are_reached() -> None:
+    """A chain in which every second row may not be given: its neighbours take its place."""
+    count = 40
+    vectors = np.arange(count, dtype=np.float32)[:, None] * np.ones((1, 3), np.float32)
+    graph = np.array([[max(row - 1, 0), min(row + 1, count - 1)] for row in range(count)], np.int32)
+    searcher = small(vectors, "euclid", graph=graph).searcher()
+    allow = np.arange(count) % 2 == 0
+    rows, _, sure = searcher.search_allowed(vectors[:1], 10, 20, allow)
+    assert sure.all()
+    assert rows[0].tolist() == list(range(0, 20, 2))
+
+
+def test_a_walk_that_sees_nothing_allowed_says_so() -> None:
+    count = 400
+    vectors = np.arange(count, dtype=np.float32)[:, None]
+    graph = np.array([[max(row - 1, 0), min(row + 1, count - 1)] for row in range(count)], np.int32)
+    searcher = small(vectors, "euclid", graph=graph).searcher()
+    rows, scores, sure = searcher.search_allowed(vectors[[0, 399]], 5, 10, np.arange(count) >= 300)
+    assert not sure[0]
+    assert (rows[0] == -1).all()
+    assert (scores[0] == -np.inf).all()
+
+
+def test_the_same_thread_alternates_between_indexes_of_different_sizes() -> None:
+    """More walks than the marks of visited rows last, in one memory for both: no row is taken as met before."""
+    sizes = (37, 150)
+    made = [whole(count, 9, seed=count) for count in sizes]
+    searchers = [small(vectors, "euclid").searcher() for vectors in made]
+    queries = whole(350, 9, seed=4)
+    wanted = [best(queries, vectors, "euclid", 4) for vectors in made]
+    for at in range(len(queries)):
+        for searcher, (rows, scores), count in zip(searchers, wanted, sizes, strict=True):
+            found = searcher.search(queries[at : at + 1], 4, count)
+            np.testing.assert_array_equal(found[0][0], rows[at])
+            np.testing.assert_array_equal(found[1][0], scores[at])
+            if at % 3 == 0:
+                allowed = np.arange(at % 2, count, 2)
+                mask = np.zeros(count, np.bool_)
+                mask[allowed] = True
+                filtered = searcher.search_allowed(queries[at : at + 1], 4, count, mask)
+                vectors = made[sizes.index(count)]
+                np.testing.assert_array_equal(filtered[0], best(queries[at : at + 1], vectors, "euclid", 4, allowed)[0])
+
+
+def test_threads_at_once_get_their_own_answers() -> None:
+    made = [whole(count, 40, seed=count) for count in (50, 90, 130)]
+    searchers = [small(vectors, "euclid").searcher() for vectors in made]
+    queries = whole(400, 40, seed=8)
+    wanted = [best(queries, vectors, "euclid", 5) for vectors in made]
+
+    def ask(turn: int) -> None:
+        which = turn % len(made)
+        found = searchers[which].search(queries, 5, 130)
+        np.testing.assert_equal(found, wanted[which])
+        found = searchers[which].scan_range(queries, 5, 130, 0, len(made[which]))
+        np.testing.assert_equal(found, wanted[which])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(ask, range(24)))
+
+
+def test_arrays_that_are_mapped_and_cannot_be_written(tmp_path: Path) -> None:
+    vectors, queries = whole(50, 10), whole(3, 10, seed=2)
+    given = small(vectors, "euclid")
+    mapped = {}
+    for name in ("codes", "extra", "graph", "entries", "vectors"):
+        np.save(tmp_path / f"{name}.npy", getattr(given, name))
+        mapped[name] = np.load(tmp_path / f"{name}.npy", mmap_mode="r")
+    searcher = given.searcher(**mapped)
+    del mapped
+    queries.flags.writeable = False
+    rows = np.arange(50, dtype=np.int32)
+    rows.flags.writeable = False
+    np.testing.assert_equal(searcher.search(queries, 5, 50), best(queries, vectors, "euclid", 5))
+    np.testing.assert_equal(searcher.scan(queries, 5, 50, rows), best(queries, vectors, "euclid", 5))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("measure", ["dot", "euclid"])
+@pytest.mark.parametrize("form", ["u8", "f16"])
+def test_a_query_that_is_not_finite_gets_rows_and_no_score(kernel: str, measure: str, form: str) -> None:
+    vectors = whole(20, 6) + 20
+    searcher = small(vectors, measure, form).searcher(kernel)
+    for value in (np.nan, np.inf, -np.inf):
+        queries = np.ones((1, 6), np.float32)
+        queries[0, 3] = value
+        for rows, scores in (searcher.search(queries, 20, 20), searcher.scan_range(queries, 20, 20, 0, 20)):
+            assert sorted(rows[0].tolist()) == list(range(20))
+            assert not np.isnan(scores).any()
+            if np.isnan(value) or measure == "euclid":
+                assert (scores == -np.inf).all()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("size", [1e-45, 1e-38, 1e-30, 1e18, 1e30, 3e38])
+def test_queries_of_any_size_rank_the_same(kernel: str, size: float) -> None:
+    """One axis: the order by codes is that of the components, however long the query is."""
+    vectors = np.arange(1, 41, dtype=np.float32)[:, None] * np.ones((1, 2), np.float32)
+    for form in ("u8", "f16"):
+        searcher = small(vectors, "dot", form).searcher(kernel)
+        queries = np.array([[size, 0]], np.float32)
+        rows, scores = searcher.scan_range(queries, 40, 40, 0, 40)
+        assert sorted(rows[0].tolist()) == list(range(40))
+        with np.errstate(over="ignore"):
+            np.testing.assert_array_equal(scores[0], (queries[0, 0] * vectors[rows[0], 0]))
+
+
+def test_a_row_that_is_no_number_comes_last() -> None:
+    vectors = whole(12, 8)
+    given = small(vectors, "euclid")
+    broken = vectors.copy()
+    broken[5, 2] = np.nan
+    rows, scores = given.searcher(vectors=broken).search(vectors[5:6], 12, 12)
+    assert rows[0, -1] == 5
+    assert scores[0, -1] == -np.inf
+    assert sorted(rows[0].tolist()) == list(range(12))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_half_floats_that_are_no_numbers_lose_no_row(kernel: str) -> None:
+    vectors = whole(40, 8)
+    given = small(vectors, "euclid", "f16")
+    for value in (np.nan, np.inf, -np.inf):
+        codes = given.codes.copy()
+        codes[::3, 4] = value
+        searcher = given.searcher(kernel, codes=codes)
+        wanted = best(vectors[:5], vectors, "euclid", 6)
+        np.testing.assert_equal(searcher.scan_range(vectors[:5], 6, 40, 0, 40), wanted)
+        np.testing.assert_equal(searcher.search(vectors[:5], 6, 40), wanted)
+
+
+def test_an_index_outlives_the_arrays_that_it_was_given() -> None:
+    vectors = whole(200, 30)
+    given = small(vectors, "euclid", graph=everyone(200))
+    searcher = given.searcher()
+    wanted = best(vectors[:3], vectors, "euclid", 4)
+    queries = vectors[:3].copy()
+    del given, vectors
+    filler = [np.full((200, 30), 7, np.float32) for _ in range(50)]
+    np.testing.assert_equal(searcher.search(queries, 4, 200), wanted)
+    assert filler
