@@ -9,6 +9,11 @@ FLAT_BELOW = 5_000
 thread), is exact and needs no build; at 20,000 points it takes 0.97 ms against 0.17."""
 
 
-def choose(count: int, metric: Metric) -> str:
-    """The kind for `count` points: `flat` for few of them or under Manhattan, else `faiss_hnsw`."""
-    return "flat" if count < FLAT_BELOW or metric is Metric.MANHATTAN else "faiss_hnsw"
+def choose(count: int, metric: Metric, *, native: bool) -> str:
+    """The kind for `count` points: `flat` for few of them or under Manhattan, else a graph.
+
+    native: whether the graph may be `native`; otherwise it is `faiss_hnsw`
+    """
+    if count < FLAT_BELOW or metric is Metric.MANHATTAN:
+        return "flat"
+    return "native" if native else "faiss_hnsw"

@@ -15,7 +15,6 @@ _INSTALL = {
     "faiss_hnsw": _FAISS,
     "faiss_ivf": _FAISS,
     "hnswlib": 'pip install "vss-service[hnswlib]", which needs a C++ compiler',
-    "native": "install vss-service again where there is a C++ compiler",
 }
 """How to get the library of each kind that needs one."""
 
@@ -48,16 +47,47 @@ def builder(kind: str) -> IndexBuilder:
 
                 return HnswlibBuilder()
             case "native":
-                from indexers.native.builder import NativeBuilder
-
-                return NativeBuilder()
+                return _native()
     except ImportError as error:
-        raise VssError(
-            Code.UNAVAILABLE,
-            f"the index {kind} needs a library that cannot be imported: {error}",
-            hint=_INSTALL.get(kind),
-        ) from error
+        raise _missing(kind, error) from error
     raise invalid(f"got the index kind {kind!r}, wanted one of {', '.join(_KINDS)}")
+
+
+def _native() -> IndexBuilder:
+    try:
+        from indexers.native.builder import NativeBuilder
+    except ImportError as error:
+        from indexers.native.uncompiled import UncompiledBuilder
+
+        return UncompiledBuilder(str(error))
+    return NativeBuilder()
+
+
+def native_compiled() -> bool:
+    """Whether the kernel of `native` is there, so that `auto` may choose it."""
+    try:
+        import indexers.native._kernel  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def native_kernels() -> tuple[str, ...]:
+    """The sets of instructions in which the native kernel runs here, the fastest first.
+
+    VssError (UNAVAILABLE) says why there is no kernel.
+    """
+    try:
+        from indexers.native import _kernel
+    except ImportError as error:
+        raise _missing("native", error) from error
+    return tuple(_kernel.kernels())
+
+
+def _missing(kind: str, error: ImportError) -> VssError:
+    return VssError(
+        Code.UNAVAILABLE, f"the index {kind} needs a library that cannot be imported: {error}", hint=_INSTALL.get(kind)
+    )
 
 
 class InstalledIndexers:
@@ -70,10 +100,11 @@ class InstalledIndexers:
     def choose(
         self, kind: str, metric: Metric, dim: int, rows: int, params: Mapping[str, int | float | str]
     ) -> IndexSpec:
-        """The complete spec of `kind`. "auto" picks a kind; `params` then hold for a graph, and a scan ignores them."""
+        """The complete spec of `kind`. "auto" picks a kind; `params` are then those of `faiss_hnsw`, which is taken for
+        their sake, and a scan ignores them."""
         if kind != AUTO:
             return builder(kind).spec(metric, dim, params)
-        chosen = choose(rows, metric)
+        chosen = choose(rows, metric, native=not params and native_compiled())
         return builder(chosen).spec(metric, dim, {} if chosen == "flat" else params)
 
 
