@@ -36,7 +36,7 @@ LATER_SECONDS = 1.0
 
 
 class RemoteModels:
-    """As `vss.protocols.Models`. Before the first catalogue has come every model is UNAVAILABLE."""
+    """As `vss.protocols.Models`. Before the first catalogue, and without a writer, every model is UNAVAILABLE."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -47,8 +47,10 @@ class RemoteModels:
         """Keep the catalogue until cancelled; `changed` is called when another process has the models."""
         while True:
             settled = False
-            with contextlib.suppress(VssError):
+            try:
                 settled = await self._refresh(changed)
+            except VssError:
+                self._catalogue = None
             self._stale.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stale.wait(), LATER_SECONDS if settled else SOON_SECONDS)

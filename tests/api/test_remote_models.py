@@ -32,6 +32,12 @@ def test_whatever_changes_something_is_forwarded() -> None:
         assert one.forwarded is not reads, f"{one.method} {one.path}: forwarded=True, or name it in READING"
 
 
+def known(models: RemoteModels) -> bool:
+    with contextlib.suppress(VssError):
+        return models.info("hashing").dim > 0
+    return False
+
+
 async def eventually(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not true():
@@ -75,6 +81,9 @@ def test_a_writer_that_was_started_again_must_show_its_canaries_again(tmp_path: 
         following = asyncio.create_task(models.follow(lambda: lives.append(2)))
         await eventually(lambda: 2 in lives)
         assert (await models.embed("hashing", texts, Role.QUERY, Deadline())).shape == made.shape
+
+        await asyncio.to_thread(server.kill)  # a reader is not ready without it
+        await eventually(lambda: not known(models))
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await following

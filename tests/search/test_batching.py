@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vss.errors import Code, VssError
-from vss.protocols import Candidates, Deadline, EmbedderInfo, RerankQuery
+from vss.protocols import Candidates, Deadline, Embedder, EmbedderInfo, RerankQuery
 from vss.search.batching import ModelHost, RerankerSource
 from vss.search.model_thread import EmbedTask, ModelThread
 from vss.types import Role, Scores, Vectors
@@ -343,6 +343,26 @@ def test_requests_made_while_it_loads_wait_for_it() -> None:
         assert host.info("m") == INFO
 
     asyncio.run(test())
+    host.close()
+
+
+def test_a_model_is_loading_until_its_rerankers_are_open() -> None:
+    opening, go = threading.Event(), threading.Event()
+
+    def slowly(_: Embedder | None) -> Slow:
+        opening.set()
+        assert go.wait(30)
+        return Slow()
+
+    host = ModelHost({"m": Gated}, {"slow": RerankerSource("m", slowly)})
+    host.start()
+    assert opening.wait(30)
+    with pytest.raises(VssError) as caught:
+        host.info("m")
+    assert caught.value.code is Code.UNAVAILABLE
+    go.set()
+    host.wait(30)
+    assert host.info("m") == INFO
     host.close()
 
 

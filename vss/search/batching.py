@@ -119,7 +119,7 @@ class ModelHost:
         thread = self._embedder(model)
         if thread.failure is not None:
             raise VssError(thread.failure.code, thread.failure.message, hint=thread.failure.hint)
-        if thread.info is None:
+        if thread.info is None or not thread.loaded.is_set():
             raise VssError(Code.UNAVAILABLE, f"{model} is still loading", hint="wait for /readyz")
         return thread.info
 
@@ -158,10 +158,13 @@ class ModelHost:
         scores: Scores = await _answer(thread, task)
         return scores
 
-    def close(self) -> None:
-        """Fail all waiters, stop the threads, free the models."""
+    def close(self, timeout: float = 5.0) -> None:
+        """Fail all waiters, stop the threads, free the models. One that loads or computes is left after `timeout` s."""
         for thread in self._threads:
             thread.close()
+        until = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _embedder(self, model: str) -> ModelThread:
         thread = self._embedders.get(model)

@@ -178,12 +178,15 @@ class ModelThread:
             self._waiting.append(task)
             self._changed.notify()
 
-    def close(self, timeout: float = 5.0) -> None:
-        """Fail all who wait, and end the thread after the batch that it computes."""
+    def close(self) -> None:
+        """Fail all who wait, and let the thread end after the batch that it computes."""
         with self._changed:
             self._closing = True
             self._die(VssError(Code.UNAVAILABLE, f"{self.name} is closed"))
             self._changed.notify()
+
+    def join(self, timeout: float) -> None:
+        """Wait for the thread to end, `timeout` seconds at most."""
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(timeout)
 
