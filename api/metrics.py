@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from time import perf_counter
 
 from prometheus_client import (
@@ -20,7 +21,8 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from api.process_metrics import VARIABLE, merged
+from api import run_folder
+from api.process_metrics import SHARED, Processes, merged
 from api.wire.collections import indexed
 from vss.engines.local import LocalEngine
 from vss.errors import VssError
@@ -36,8 +38,11 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        self._collections = _Collections(engine)
-        self.registry.register(self._collections)
+        self._others: list[Collector] = [_Collections(engine)]
+        if run_folder.VARIABLE in os.environ:
+            self._others.append(Processes(Path(os.environ[run_folder.VARIABLE])))
+        for one in self._others:
+            self.registry.register(one)
         self.requests = Counter(
             "vss_http_requests_total", "Requests answered.", ("method", "route", "status"), registry=self.registry
         )
@@ -73,8 +78,8 @@ class Metrics:
 
     def show(self) -> bytes:
         """The text that Prometheus reads: of this process, or of all that share a folder for it."""
-        folder = os.environ.get(VARIABLE)
-        return generate_latest(merged(folder, self._collections) if folder else self.registry)
+        folder = os.environ.get(SHARED)
+        return generate_latest(merged(folder, *self._others) if folder else self.registry)
 
     @contextmanager
     def stage(self, collection: str, name: str) -> Iterator[None]:

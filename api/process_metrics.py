@@ -1,7 +1,7 @@
 """Metrics of several processes as one: counts and times from the files that each writes, CPU and memory from /proc.
 
-`vss serve` makes a folder and names it in `PROMETHEUS_MULTIPROC_DIR`, which prometheus_client reads when it is
-imported. Beside its files lies one for each living process, `<pid>.process`, that holds its role and name.
+`vss serve` makes a folder (`api.run_folder`). Where several processes count it names it in `PROMETHEUS_MULTIPROC_DIR`
+too, which prometheus_client reads when it is imported. One process alone counts in its memory, which costs less.
 """
 
 from __future__ import annotations
@@ -15,23 +15,27 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+SHARED = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def merged(folder: str, *others: Collector) -> CollectorRegistry:
-    """What all processes of the folder have counted, what they use, and what other collectors give."""
+    """What all processes of the folder have counted, and what other collectors give."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
-    for one in (_Processes(Path(folder)), *others):
+    for one in others:
         registry.register(one)
     return registry
 
 
-class _Processes(Collector):
+class Processes(Collector):
     """CPU seconds and resident bytes of each process; of one that was started again they begin anew."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    def describe(self) -> list[Metric]:
+        """Nothing beforehand."""
+        return []
 
     def collect(self) -> Iterator[Metric]:
         labels = ["role", "process"]

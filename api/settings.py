@@ -17,7 +17,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from vss.cores import usable_cores
 from vss.errors import invalid
 
-ELSEWHERE = frozenset({"VSS_LOG", "VSS_DEBUG", "VSS_LIFELINE", "VSS_PRECISION", "VSS_ROLE", "VSS_WRITE_DOCS"})
+ELSEWHERE = frozenset(
+    {"VSS_LOG", "VSS_DEBUG", "VSS_LIFELINE", "VSS_PRECISION", "VSS_ROLE", "VSS_RUN_FOLDER", "VSS_WRITE_DOCS"}
+)
 """Variables that are read by others than the settings."""
 
 log = logging.getLogger("vss.server")

@@ -9,28 +9,26 @@ SO_REUSEPORT: each has a queue of its own, and the share of one that died goes t
 writer holds the data.
 
 SIGTERM: all turn unready; the readers finish and end, then the writer, whom they need. SIGINT: the same without waiting
-for clients to turn away. A second signal ends everything at once.
+for clients to turn away. A second signal ends everything at once. Children are told by SIGUSR1 and SIGTERM alone, which
+end one that is starting without a word: SIGINT would have it print where it was.
 """
 
 from __future__ import annotations
 
 import asyncio
-import glob
 import logging
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from asyncio.subprocess import Process, create_subprocess_exec
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from api import lifeline
+from api import lifeline, run_folder
 from api.listeners import reserve_port
 from api.logs import start_logging, tell
+from api.run_folder import RunFolder
 from api.settings import Settings, read_settings
 from vss.errors import VssError
 from vss.storage.datadir import DataDir
@@ -70,14 +68,16 @@ class Child:
 class Supervisor:
     """The processes of one server.
 
-    port:    where they listen; somebody has to hold it
-    metrics: a folder for what their metrics share
+    port:   where they listen; somebody has to hold it
+    folder: for what they share
     """
 
-    def __init__(self, settings: Settings, port: int, metrics: Path, *, worker: bool) -> None:
+    def __init__(self, settings: Settings, port: int, folder: RunFolder, *, worker: bool) -> None:
         self._data = DataDir(settings.data)
-        self._metrics = metrics
-        self._environment = os.environ | {"VSS_PORT": str(port), "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
+        self._folder = folder
+        self._environment = os.environ | {"VSS_PORT": str(port), run_folder.VARIABLE: str(folder.path)}
+        if settings.workers > 1:
+            self._environment["PROMETHEUS_MULTIPROC_DIR"] = str(folder.path)
         server = ("-m", "api.server")
         self._writer = Child("writer", "writer", server, {"VSS_ROLE": "writer"})
         self._readers = [
@@ -96,7 +96,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._told, number)
-        self._note(os.getpid(), "supervisor", "supervisor")
+        self._folder.note(os.getpid(), "supervisor", "supervisor")
         self._keep(self._writer)
         await self._until_writing()
         if not self._ending.is_set():
@@ -160,11 +160,11 @@ class Supervisor:
             start_new_session=True,
         )
         pid = child.process.pid
-        self._note(pid, child.role, child.name)
+        self._folder.note(pid, child.role, child.name)
         if self._ending.is_set():  # it was told while this one was being made
             child.signal(signal.SIGTERM)
         code = await child.process.wait()
-        self._forget(pid)
+        self._folder.forget(pid)
         return code
 
     async def _end(self) -> None:
@@ -174,10 +174,15 @@ class Supervisor:
         if self._readers:
             self._writer.signal(signal.SIGUSR1)
             for child in self._readers:
-                child.signal(self._signal)
+                self._stop(child)
             await self._gone(self._readers, began + READERS_SECONDS)
-        self._writer.signal(self._signal)
+        self._stop(self._writer)
         await self._gone(list(self._keeping), began + ALL_SECONDS)
+
+    def _stop(self, child: Child) -> None:
+        if self._signal is signal.SIGINT:
+            child.signal(signal.SIGUSR1)
+        child.signal(signal.SIGTERM)
 
     async def _gone(self, children: Sequence[Child], until: float) -> None:
         tasks = [self._keeping[child] for child in children if child in self._keeping]
@@ -190,15 +195,6 @@ class Supervisor:
                 child.signal(signal.SIGKILL)
         if late:
             await asyncio.wait(late)
-
-    def _note(self, pid: int, role: str, name: str) -> None:
-        (self._metrics / f"{pid}.process").write_text(f"{role} {name}")
-
-    def _forget(self, pid: int) -> None:
-        """What a dead process counted stays; what it was doing does not."""
-        (self._metrics / f"{pid}.process").unlink(missing_ok=True)
-        for path in glob.glob(f"gauge_live*_{pid}.db", root_dir=self._metrics):
-            (self._metrics / path).unlink(missing_ok=True)
 
 
 def _isolation() -> tuple[str, ...]:
@@ -213,12 +209,13 @@ def _cause(code: int) -> str:
 def supervise(settings: Settings, *, worker: bool) -> int:
     """Serve until a signal comes; the exit code. VssError: UNAVAILABLE (the port), STORAGE."""
     held = reserve_port(settings.host, settings.port)
-    metrics = Path(tempfile.mkdtemp(prefix="vss-metrics-"))
     try:
-        supervisor = Supervisor(settings, held.getsockname()[1], metrics, worker=worker)
-        return asyncio.run(supervisor.run())
+        folder = RunFolder(DataDir(settings.data))
+        try:
+            return asyncio.run(Supervisor(settings, held.getsockname()[1], folder, worker=worker).run())
+        finally:
+            folder.close()
     finally:
-        shutil.rmtree(metrics, ignore_errors=True)
         held.close()
 
 

@@ -280,3 +280,22 @@ def test_children_end_when_the_supervisor_is_killed(server: ServeProcess) -> Non
     server.process.wait()
     assert psutil.wait_procs(children, timeout=10)[1] == []
     assert not (server.data / "vss.sock").exists()
+
+
+def test_the_next_start_removes_what_a_killed_supervisor_left(server: ServeProcess) -> None:
+    run = server.data / "run"
+    (left,) = run.iterdir()
+    alone = ServeProcess(server.data, 1)
+    try:
+        (made,) = run.iterdir()
+        assert made != left
+        with alone.client() as client:
+            text = client.get("/metrics").text
+        # Of all processes here too, though one alone counts requests.
+        for role in ("supervisor", "writer"):
+            assert re.search(rf'vss_process_cpu_seconds_total{{process="{role}",role="{role}"}} \S+', text), text
+        assert 'vss_http_requests_total{method="GET",route="/readyz",status="200"}' in text
+        assert alone.stop() == 0
+        assert not list(run.iterdir())
+    finally:
+        alone.kill()

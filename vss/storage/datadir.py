@@ -4,6 +4,7 @@
 <data>/writer.lock                      held by the one process that commits
 <data>/worker.lock                      held by the one process that folds by itself
 <data>/vss.sock                         where that process listens, when it is a server
+<data>/run/<random>/                    what the processes of a server share while they run
 <data>/collections/<id>/log.db          operations, and the pointer to the current generation
                         manifests/000007.json
                         artifacts/<sha256>
@@ -54,6 +55,7 @@ class DataDir:
         self.lock = self.path / "writer.lock"
         self.worker_lock = self.path / "worker.lock"
         self.socket = self.path / "vss.sock"
+        self.run = self.path / "run"
 
     def collection(self, collection_id: str) -> Path:
         """The folder of one collection, by its random id (never by its name)."""
