@@ -81,7 +81,8 @@ class Quantiser:
 
     def _extra(self, vectors: Vectors, moved: Vectors) -> NDArray[np.float32]:
         if self.extra == "norm":
-            return (-0.5 * np.einsum("nd,nd->n", moved, moved)).astype(np.float32)
+            norms: NDArray[np.float32] = (-0.5 * np.einsum("nd,nd->n", moved, moved)).astype(np.float32)
+            return norms
         if self.extra == "centre":
             assert self.centre is not None
             return (moved @ self.centre).astype(np.float32)
@@ -95,7 +96,7 @@ class Quantiser:
 
 def stride_of(dim: int) -> int:
     """Components of a padded row. Rows of more than half a cache line (64 bytes) begin at one."""
-    pad = _kernel.PAD if dim <= _kernel.PAD else 2 * _kernel.PAD
+    pad = int(_kernel.PAD) if dim <= _kernel.PAD else 2 * int(_kernel.PAD)
     return -(-dim // pad) * pad
 
 
@@ -157,11 +158,12 @@ def _scaled(form: str, centre: NDArray[np.float32] | None, extra: str, sample: V
 
 def _measured(made: Quantiser, queries: Vectors, rows: Vectors, truth: Rows) -> Quantiser:
     codes, extra = made.encode(rows)
-    moved = queries if made.centre is None else queries - made.centre
+    moved: Vectors = queries if made.centre is None else queries - made.centre
     if made.form == "u8":
         # As the kernel does: 64 levels on either side.
         largest = np.maximum(np.abs(moved).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
-        moved = np.rint(moved / largest * 64) * (largest / 64)
+        levels = (np.float32(64) / largest).astype(np.float32)
+        moved = (np.rint(moved * levels) / levels).astype(np.float32)
     scores: Scores = moved @ made.decode(codes, rows.shape[1]).T
     scores += extra
     found = np.argsort(-scores, axis=1, kind="stable")[:, :AMONG]
