@@ -161,7 +161,7 @@ def _measured(made: Quantiser, queries: Vectors, rows: Vectors, truth: Rows) -> 
     moved: Vectors = queries if made.centre is None else queries - made.centre
     if made.form == "u8":
         # As the kernel does: 64 levels on either side.
-        largest = np.maximum(np.abs(moved).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        largest = np.maximum(np.abs(moved).max(axis=1, keepdims=True), np.float32(1e-30))
         levels = (np.float32(64) / largest).astype(np.float32)
         moved = (np.rint(moved * levels) / levels).astype(np.float32)
     scores: Scores = moved @ made.decode(codes, rows.shape[1]).T
