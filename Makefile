@@ -1,4 +1,5 @@
-# The commands of the project. `make` lists them. Needed: make, Python >= 3.11 with its venv module; no compiler.
+# The commands of the project. `make` lists them. Needed: make, Python >= 3.11 with its venv module.
+# With a C++ compiler and Python's headers `make setup` compiles the engine of indexers/native; without, others serve.
 #
 #   make PYTHON=python3.12 setup      another Python than python3
 #   make TORCH_INDEX=URL setup        a further package index. PyPI's torch for Linux on x86-64 brings gigabytes of
@@ -17,6 +18,8 @@ CASE ?=
 BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PINS := constraints-cpu.txt
+KERNEL := indexers/native/kernel
+BUILT_FROM := pyproject.toml setup.py $(PINS) $(wildcard $(KERNEL)/*.cpp $(KERNEL)/*.hpp)
 UV := 0.13.9
 TORCH_PIN := $(shell sed -n 's/^torch==//p' $(PINS) 2>/dev/null)
 
@@ -24,7 +27,7 @@ TORCH_PIN := $(shell sed -n 's/^torch==//p' $(PINS) 2>/dev/null)
 .DELETE_ON_ERROR:
 # Two targets at once would install into one environment at once.
 .NOTPARALLEL:
-.PHONY: help setup demo test lint serve bench soak constraints locks clean
+.PHONY: help setup demo test lint sanitize serve bench soak constraints locks clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -42,6 +45,27 @@ lint: $(VENV)/.dev ## Check style, types and architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_architecture.py
+	@if command -v cppcheck >/dev/null; then \
+	  echo cppcheck $(KERNEL); \
+	  cppcheck --quiet --std=c++17 --language=c++ --enable=warning,performance,portability --inline-suppr \
+	    --suppress=missingIncludeSystem --suppress=passedByValue --error-exitcode=1 $(KERNEL)/*.cpp; \
+	else echo "no cppcheck: the C++ of $(KERNEL) is not looked at"; fi
+
+# pip compiles the kernel anew beside a copy of the tests. Python itself leaks on purpose; libstdc++ is named because what
+# it throws is watched only where it was loaded with the sanitizers.
+SANITIZE := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+sanitize: $(VENV)/.dev ## Test the native kernel under the sanitizers of addresses and undefined behaviour (needs g++)
+	@set -e; fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; mkdir "$$fresh/source" "$$fresh/tests" "$$fresh/tests/indexers"; \
+	cp -R pyproject.toml setup.py README.md LICENSE vss embedders indexers api "$$fresh/source"; \
+	rm -f "$$fresh"/source/indexers/native/_kernel*.so; \
+	VSS_WERROR=1 CFLAGS='$(SANITIZE)' CXXFLAGS='$(SANITIZE)' LDFLAGS='$(SANITIZE)' \
+	  $(BIN)/python -m pip install $(PIP_FLAGS) --no-deps --target "$$fresh/site" "$$fresh/source"; \
+	cp tests/__init__.py "$$fresh/tests"; cp tests/indexers/__init__.py "$$fresh/tests/indexers"; \
+	cp -R tests/indexers/native "$$fresh/tests/indexers"; \
+	pytest="$$PWD/$(BIN)/pytest"; settings="$$PWD/pyproject.toml"; cd "$$fresh"; \
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so.6)" \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH="$$fresh/site" \
+	  "$$pytest" -c "$$settings" --rootdir "$$fresh" -p no:cacheprovider -q -m "not soak" $(PYTEST_ARGS) tests/indexers/native
 
 serve: $(VENV)/.models ## Serve the demo's data, or vss-data (DATA=, SERVE_ARGS='--port 8000')
 	$(BIN)/vss serve --data $(DATA) $(SERVE_ARGS)
@@ -86,28 +110,33 @@ locks: ## Pin the packages of the Docker image by hash into deploy/ (after `make
 	lock deploy/requirements-build.lock "$$fresh/build.in"
 
 clean: ## Remove the environment, caches and builds; data stays
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist indexers/native/_kernel*.so *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Environments. A stamp is as new as what it was installed from; .dev holds all of .models, so it makes both.
+
+KERNEL_SAID := $(BIN)/python -c 'import indexers.native._kernel' 2>/dev/null \
+  || echo "no native kernel (no C++17 compiler, or no headers of Python's): FAISS serves in its place"
 
 # An environment that was cut off half way, or whose Python was upgraded away, is made anew.
 ifneq ($(shell $(BIN)/python -c 'import pip; print("whole")' 2>/dev/null),whole)
 .PHONY: $(BIN)/pip $(VENV)/.models $(VENV)/.dev
 endif
 
-$(VENV)/.dev: pyproject.toml $(PINS) | $(BIN)/pip
+$(VENV)/.dev: $(BUILT_FROM) | $(BIN)/pip
 	@echo "installing everything for development into $(VENV) (2 GB, some minutes) ..."
 	@$(BIN)/python -m pip install $(PIP_FLAGS) --constraint $(PINS) --editable '.[models,dev]'
 	@if command -v $(firstword $(CXX)) >/dev/null; then \
 	  $(BIN)/python -m pip install $(PIP_FLAGS) --constraint $(PINS) hnswlib==0.8.0 \
 	  || echo "make: hnswlib was not compiled; its tests are skipped (python3-dev has the headers it needs)" >&2; \
 	else echo "no C++ compiler: without hnswlib, whose tests are skipped"; fi
+	@$(KERNEL_SAID)
 	@touch $(VENV)/.models $@
 
-$(VENV)/.models: pyproject.toml $(PINS) | $(BIN)/pip
+$(VENV)/.models: $(BUILT_FROM) | $(BIN)/pip
 	@echo "installing the service and its model into $(VENV) (some minutes) ..."
 	@$(BIN)/python -m pip install $(PIP_FLAGS) --constraint $(PINS) --editable '.[models]'
+	@$(KERNEL_SAID)
 	@touch $@
 
 $(BIN)/pip:

@@ -15,6 +15,8 @@ _INSTALL = {
     "faiss_hnsw": _FAISS,
     "faiss_ivf": _FAISS,
     "hnswlib": 'pip install "vss-service[hnswlib]", which needs a C++ compiler',
+    "native": "not built: there was no C++17 compiler, or no headers of Python's, when vss-service was installed "
+    "(Debian: g++, python3-dev); install it again: `make setup`, or `pip install --force-reinstall --no-deps .`",
 }
 """How to get the library of each kind that needs one."""
 

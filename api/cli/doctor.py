@@ -42,6 +42,7 @@ def doctor(data: Data = DEFAULT_DATA) -> None:
     say(f"SQLite {apsw.sqlite_lib_version()} (apsw)")
     for name in PACKAGES:
         say(f"{name} {_version(name)}")
+    say(f"native kernel: {_kernel()}")
     if not data.is_dir():
         say(f"{data}: not there yet")
         return
@@ -89,6 +90,13 @@ def _artifacts(value: Any) -> Iterator[Artifact]:
     elif isinstance(value, list | tuple):
         for below in value:
             yield from _artifacts(below)
+
+
+def _kernel() -> str:
+    try:
+        return ", ".join(registry.native_kernels())
+    except VssError as error:
+        return f"none: {error}"
 
 
 def _version(name: str) -> str:

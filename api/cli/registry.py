@@ -35,6 +35,13 @@ def kinds() -> tuple[str, ...]:
     return known()
 
 
+def native_kernels() -> tuple[str, ...]:
+    """The sets of instructions that the native engine runs in here; VssError says why it does not."""
+    from indexers.registry import native_kernels as found
+
+    return found()
+
+
 def serve(data: Path, host: str, port: int, workers: int, *, worker: bool) -> NoReturn:
     """Become the supervisor of a server: another program in this process, which keeps nothing of this one in memory."""
     given = {"VSS_DATA": str(data), "VSS_HOST": host, "VSS_PORT": str(port), "VSS_WORKERS": str(workers)}

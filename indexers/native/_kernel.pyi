@@ -1,0 +1,114 @@
+"""The compiled kernel: graph search, scans and graph building over quantised vectors (sources in `kernel/`).
+
+Arrays must be in C order and aligned, and of the very type named: none is converted or copied. What a `Searcher` or
+`Builder` is given must not be written to while it lives. Everything else is checked: ValueError for values, shapes and
+row numbers, TypeError for types. All methods let go of the interpreter lock and may run in many threads at once.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+PAD: int
+"""Rows of codes are padded to a multiple of this many components."""
+
+def kernels() -> list[str]:
+    """The sets of instructions that run here, the fastest first: "avx512vnni", "avx2", "neon", "portable"."""
+
+def dots(codes: NDArray[np.uint8], query: NDArray[np.int8], kernel: str = "") -> NDArray[np.int32]:
+    """`(n,)` products of `(n, stride)` codes and a query of `(stride,)` components from -64 to 64.
+
+    stride: a multiple of `PAD`, 65,536 at most
+    kernel: one of `kernels()`; "" is the fastest. Every one gives the same integers.
+    """
+
+class Searcher:
+    """Searches one set of vectors. Keeps the arrays alive that it is made of."""
+
+    def __init__(
+        self,
+        measure: str,
+        codes: NDArray[Any],
+        scale: float,
+        centre: NDArray[np.float32] | None,
+        extra: NDArray[np.float32] | None,
+        graph: NDArray[np.int32],
+        entries: NDArray[np.int32],
+        vectors: NDArray[np.float32],
+        kernel: str = "",
+    ) -> None:
+        """
+        measure: "dot" or "euclid"
+        codes:   `(n, stride)`: uint8, round(128 + scale * (x - centre)), or float16, the same without the 128
+        scale:   1e-18 to 1e18
+        centre:  `(dim,)` finite; None: the origin
+        extra:   `(n,)` finite, added to a row's score by codes; None: nothing
+        graph:   `(n, degree)` neighbours; what stands behind the first -1 of a row is not looked at
+        entries: rows that walks start from, at least one where n > 0
+        vectors: `(n, dim)` for the exact scores
+        kernel:  one of `kernels()`; "" is the fastest
+        """
+
+    def search(self, queries: NDArray[np.float32], k: int, width: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Rows and scores, `(q, k)`, the best first, -1 and -inf where fewer were found.
+
+        A walk keeps the max(width, k) best rows by codes, at most n, and scores them again on the vectors: the
+        inner product, or minus the distance. A score that is no number is -inf.
+        """
+
+    def search_allowed(
+        self, queries: NDArray[np.float32], k: int, width: int, allow: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
+        """As `search` among the rows that `allow`, `(n,)`, lets through, and `(q,)` whether the walk can be trusted.
+
+        It cannot where most of what lies around the query is not allowed; that query's answer is then empty.
+        """
+
+    def scan(
+        self, queries: NDArray[np.float32], k: int, rescore: int, rows: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """As `search` among listed rows, each of which is looked at; max(rescore, k) of them are scored exactly.
+
+        A row that is listed twice is found twice.
+        """
+
+    def scan_range(
+        self, queries: NDArray[np.float32], k: int, rescore: int, first: int, count: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """As `scan` of the `count` rows from `first` on."""
+
+class Builder:
+    """Makes a graph, batch by batch. Each batch is placed in the graph before it, so threads change nothing."""
+
+    def __init__(
+        self,
+        codes: NDArray[Any],
+        dim: int,
+        scale: float,
+        extra: NDArray[np.float32] | None,
+        base: NDArray[np.float32],
+        entry: int,
+        degree: int,
+        width: int,
+        alpha: float,
+        kernel: str = "",
+    ) -> None:
+        """
+        codes, dim, scale: as of a `Searcher`; `dim` components of a row are used
+        extra:  `(n,)` finite, added to a row's score; None: nothing
+        base:   `(n,)` finite; base[p] - 2 * score of x for p counts as their distance
+        entry:  the row that walks start from; it need not be inserted
+        degree: 1 to 1024, most edges of a row
+        width:  1 or more, of the walk that finds a row's candidates
+        alpha:  > 0; an edge is left out where another leads that many times nearer
+        """
+
+    def insert(self, rows: NDArray[np.int32], threads: int) -> None:
+        """Insert rows that are not in the graph yet. ValueError, and none is inserted, where one is, or is given twice.
+
+        threads: 1 to 256; what lies beyond is brought there
+        """
+
+    def finish(self, threads: int) -> NDArray[np.int32]:
+        """`(n, degree)` neighbours, -1 behind the last one of a row."""
