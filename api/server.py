@@ -51,6 +51,9 @@ LAST_CALL_SECONDS = 0.5
 LOCK_SECONDS = 5.0
 """How long a starting server waits for the writer lock: a job that commits holds it for a moment."""
 
+MODELS_SECONDS = 1.0
+"""How long models that load or compute are waited for at the end, when nobody waits for them any more."""
+
 CANNOT_START = 78
 """Exit code for a reason that will not go away by itself (EX_CONFIG of sysexits.h)."""
 
@@ -149,7 +152,7 @@ def _write(settings: Settings, *, shared: bool) -> None:
             finally:
                 data.socket.unlink(missing_ok=True)
         finally:
-            models.close()
+            models.close(MODELS_SECONDS)
     finally:
         engine.close()
 
@@ -202,4 +205,7 @@ def _role() -> Role | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    logging.shutdown()
+    # Python would end under the native code of a model that still loads, which aborts the process.
+    os._exit(code)

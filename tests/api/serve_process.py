@@ -20,7 +20,7 @@ import psutil
 SECONDS = 120.0
 
 
-def until(true: Callable[[], bool], what: str, seconds: float = SECONDS) -> None:
+def wait_until(true: Callable[[], bool], what: str, seconds: float = SECONDS) -> None:
     """Ask again and again until it is so."""
     deadline = time.monotonic() + seconds
     while not true():
@@ -30,9 +30,19 @@ def until(true: Callable[[], bool], what: str, seconds: float = SECONDS) -> None
 
 
 class ServeProcess:
-    """A supervisor and its children; ready when it is made. `kill` is kill -9 of all, `stop` is SIGTERM."""
+    """A supervisor and its children. `kill` is kill -9 of all, `stop` is SIGTERM.
 
-    def __init__(self, data: Path, workers: int = 1, *options: str, **settings: Any) -> None:
+    until: what it has come to when it is made; None: it is ready
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        workers: int = 1,
+        *options: str,
+        until: Callable[[ServeProcess], bool] | None = None,
+        **settings: Any,
+    ) -> None:
         self.data = data
         self.workers = workers
         environment = {name: value for name, value in os.environ.items() if not name.startswith("VSS_")}
@@ -50,7 +60,7 @@ class ServeProcess:
         )
         self._known: set[psutil.Process] = set()
         try:
-            until(self._ready, "ready")
+            wait_until(lambda: self._ready() if until is None else until(self), "started")
         except BaseException as error:
             error.add_note(self.said()[-2_000:])
             self.kill()

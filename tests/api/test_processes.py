@@ -19,7 +19,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.api.serve_process import ServeProcess, until
+from tests.api.serve_process import ServeProcess, wait_until
 
 VECTORS = {"vectors": {"size": 4, "distance": "Dot"}}
 TEXTS = {"vectors": {"size": 256, "distance": "Cosine", "vss": {"model": "hashing", "text_field": "t"}}}
@@ -244,15 +244,17 @@ def test_the_writer_dies_under_load_and_comes_back(server: ServeProcess, each: l
         loads = (*writes, vectors, texts)
         for _ in range(2):
             before = [len(load.answered) for load in loads]
-            until(lambda before=before: all(len(x.answered) > n + 10 for x, n in zip(loads, before, strict=True)), "go")
+            wait_until(
+                lambda before=before: all(len(x.answered) > n + 10 for x, n in zip(loads, before, strict=True)), "go"
+            )
             died = server.writer
             died.kill()
             psutil.wait_procs([died], timeout=10)
             seen = len(vectors.answered)
-            until(lambda seen=seen: len(vectors.answered) > seen + 10, "vector queries go on without a writer")
-            until(lambda died=died: any(died.pid != new.pid for new in server.of_role("writer")), "a new writer")
+            wait_until(lambda seen=seen: len(vectors.answered) > seen + 10, "vector queries go on without a writer")
+            wait_until(lambda died=died: any(died.pid != new.pid for new in server.of_role("writer")), "a new writer")
         before = [len(load.answered) for load in loads]
-        until(lambda: all(len(x.answered) > n + 10 for x, n in zip(loads, before, strict=True)), "all go on")
+        wait_until(lambda: all(len(x.answered) > n + 10 for x, n in zip(loads, before, strict=True)), "all go on")
     assert not vectors.refused
     for load in (*writes, texts):
         assert load.refused
@@ -269,7 +271,7 @@ def test_the_writer_dies_under_load_and_comes_back(server: ServeProcess, each: l
 def test_a_reader_that_dies_is_started_again(server: ServeProcess) -> None:
     died, stays = server.readers
     died.kill()
-    until(lambda: len(server.readers) == 2 and died not in server.readers and server.all_ready(), "a new reader")
+    wait_until(lambda: len(server.readers) == 2 and died not in server.readers and server.all_ready(), "a new reader")
     assert stays in server.readers
     assert re.search(r"the reader-\d ended \(signal SIGKILL\)", server.said())
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -50,3 +51,25 @@ def test_a_reader_searches_text_without_torch(server: ServeProcess) -> None:
     (worker,) = (one for one in psutil.Process(server.process.pid).children() if "worker" in one.cmdline())
     assert server.stop() == 0
     assert not worker.is_running()
+
+
+def reader_starts(server: ServeProcess) -> bool:
+    return bool(server.readers)
+
+
+def model_loads(server: ServeProcess) -> bool:
+    return any("model.safetensors" in libraries(one) for one in server.of_role("writer"))
+
+
+@pytest.mark.parametrize(("when", "number"), [(reader_starts, signal.SIGINT), (model_loads, signal.SIGTERM)])
+def test_it_ends_quietly_before_it_is_ready(
+    when: Callable[[ServeProcess], bool], number: signal.Signals, tmp_path: Path
+) -> None:
+    server = ServeProcess(tmp_path / "data", 2, until=when, models=SERVED, drain_seconds=0)
+    try:
+        server.process.send_signal(number)
+        assert server.process.wait(20) == 0
+        for trouble in ("Traceback", "terminate called", "did not end in time"):
+            assert trouble not in server.said(), server.said()
+    finally:
+        server.kill()

@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.api.serve_process import ServeProcess, until
+from tests.api.serve_process import ServeProcess, wait_until
 
 TEXTS = {"vectors": {"size": 256, "distance": "Cosine", "vss": {"model": "hashing", "text_field": "t"}}}
 CLIENTS = 9
@@ -70,12 +70,12 @@ def test_sigterm_fails_no_request_that_was_taken(server: ServeProcess) -> None:
     clients = [Client(server.url, number) for number in range(CLIENTS)]
     for one in clients:
         one.start()
-    until(lambda: all(one.answered > 5 for one in clients), "every client is being answered")
+    wait_until(lambda: all(one.answered > 5 for one in clients), "every client is being answered")
     children = psutil.Process(server.process.pid).children()
     told = time.monotonic()
     server.process.send_signal(signal.SIGTERM)
     with server.client() as client:
-        until(lambda: client.get("/readyz").status_code == 503, "not ready while it still answers", seconds=0.9)
+        wait_until(lambda: client.get("/readyz").status_code == 503, "not ready while it still answers", seconds=0.9)
     before = [one.answered for one in clients]
     assert server.process.wait(20) == 0
     assert time.monotonic() - told < STOP_SECONDS
@@ -105,7 +105,7 @@ def test_a_second_signal_ends_everything_at_once(tmp_path: Path) -> None:
         children = psutil.Process(server.process.pid).children()
         with server.client() as client:
             server.process.send_signal(signal.SIGTERM)
-            until(lambda: client.get("/readyz").status_code == 503, "told")
+            wait_until(lambda: client.get("/readyz").status_code == 503, "told")
             server.process.send_signal(signal.SIGINT)
             assert server.process.wait(4) == 128 + signal.SIGINT
         assert not any(one.is_running() for one in children)
