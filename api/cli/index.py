@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -117,7 +118,7 @@ def index(
 
     In CSV every value is text, ids too; a vector is a JSON list. Of an .npz the arrays "vectors" and "ids" are read.
     Rows that cannot be stored go to DATA/dead-letters, with file, line and reason. Nothing is published when it fails.
-    Killed, it goes on after its last finished chunk when the same command is run again, for up to 7 days.
+    Killed or stopped, it goes on after its last finished chunk when the same command is run again, for up to 7 days.
 
     \b
     Examples:
@@ -150,7 +151,7 @@ def index(
         on_error=on_error,
         max_bad_share=max_bad_share,
     )
-    with ExitStack() as stack:
+    with ExitStack() as stack, _stopped(console):
         cache = stack.enter_context(EmbeddingCache(embedding_cache)) if embedding_cache else None
         indexers = registry.indexers()
         tools = Tools(
@@ -172,6 +173,17 @@ def index(
             lines = [f"{collection}: a bundle at {out}, {_counted(built)}", *summary(built), f"next: vss publish {out}"]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _stopped(console: Console) -> Iterator[None]:
+    """Say what a job that was told to stop has kept."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        for note in getattr(stop, "__notes__", ()):
+            console.print(note, markup=False, highlight=False, soft_wrap=True)
+        raise
 
 
 def _counted(done: Imported[Any]) -> str:

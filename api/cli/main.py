@@ -44,7 +44,7 @@ def settle() -> None:
 
 def app() -> None:
     """Run the command line of this process."""
-    # As Ctrl-C does: a job that is told to stop removes what it has staged.
+    # As Ctrl-C does: a job that is told to stop keeps what it can go on from, and removes the rest.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if os.environ.get("VSS_DEBUG"):
         commands(prog_name="vss")

@@ -122,21 +122,47 @@ from vss.jobs.progress import Silent
 
 class Stopped(Silent):
     def phase(self, name, total, unit):
-        if name == "index":
-            os.kill(os.getpid(), signal.SIGTERM)
+        if name == {phase!r}:
+            os.kill(os.getpid(), signal.{signal})
 
 bars.reporter = lambda console: Stopped()
 main.app()
 """
 
 
-def test_a_job_that_is_told_to_stop_leaves_nothing_behind(tmp_path: Path) -> None:
-    rows, data = tmp_path / "rows.jsonl", tmp_path / "data"
-    rows.write_text('{"id": 1, "v": [1, 2]}\n')
-    job = ("index", str(rows), "--collection", "c", "--vector-field", "v", "--data", str(data))
-    done = subprocess.run([sys.executable, "-c", STOPPED, *job], capture_output=True, text=True, check=False)
+def stopped(job: tuple[str, ...], phase: str, told: str = "SIGTERM") -> subprocess.CompletedProcess[str]:
+    code = STOPPED.format(phase=phase, signal=told)
+    return subprocess.run([sys.executable, "-c", code, *job], capture_output=True, text=True, check=False)
+
+
+def import_of_a_row(folder: Path) -> tuple[str, ...]:
+    (folder / "rows.jsonl").write_text('{"id": 1, "v": [1, 2]}\n')
+    data = str(folder / "data")
+    return ("index", str(folder / "rows.jsonl"), "--collection", "c", "--vector-field", "v", "--data", data)
+
+
+@pytest.mark.parametrize(("told", "code"), [("SIGTERM", 128 + signal.SIGTERM), ("SIGINT", 130)])
+def test_an_import_that_is_told_to_stop_says_what_it_keeps_and_goes_on(tmp_path: Path, told: str, code: int) -> None:
+    job = import_of_a_row(tmp_path)
+    done = stopped(job, "index", told)
+    assert done.returncode == code
+    assert "stopped; 1 rows are kept: the same command run again goes on after them" in done.stderr
+    again = vss(*job)
+    assert again.returncode == 0, again.stderr
+    assert "resumed after 1 rows" in again.stderr
+    assert not list((tmp_path / "data").glob("collections/*/staging/*"))
+
+
+def test_an_import_that_is_told_to_stop_before_it_has_anything_leaves_nothing(tmp_path: Path) -> None:
+    done = stopped(import_of_a_row(tmp_path), "read")
     assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
-    assert not list((data / "collections").iterdir())
+    assert not list((tmp_path / "data" / "collections").iterdir())
+
+
+def test_a_bundle_that_is_told_to_stop_leaves_nothing(tmp_path: Path) -> None:
+    done = stopped((*import_of_a_row(tmp_path), "--out", str(tmp_path / "bundle")), "index")
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
+    assert not (tmp_path / "bundle").exists()
 
 
 @pytest.mark.parametrize(

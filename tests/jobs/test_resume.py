@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tests.jobs.conftest import Run, Write
 from tests.jobs.test_importer import DIM, clustered, names, reading, rows_of
 from vss import canary
 from vss.engines.local import LocalEngine
+from vss.errors import VssError
 from vss.jobs import chunks, journal
 from vss.jobs.importer import Tools
 from vss.jobs.progress import Silent
@@ -33,8 +34,8 @@ CHUNK = 64
 PATIENCE = 60.0
 
 
-class Stopped(BaseException):
-    """Ends an import in the middle, as a kill does: nothing cleans up behind it."""
+class Stopped(KeyboardInterrupt):
+    """Ends an import in the middle, as a kill does: what it has staged stays."""
 
 
 @pytest.fixture(autouse=True)
@@ -195,18 +196,14 @@ class StopsAt(Silent):
 
 
 @pytest.fixture
-def stopped(run: Run, tools: Tools, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Run an import and leave it, in the chunk that ends at row `at`, as a kill leaves it."""
+def stopped(run: Run, tools: Tools) -> Callable[..., None]:
+    """Run an import and stop it in the chunk that ends at row `at`."""
 
-    def stop(file: Path, *, at: int, **options: Any) -> None:
+    def stop(file: object, *, at: int, **options: Any) -> None:
         before = tools.reporter
         tools.reporter = StopsAt(at)
-        with monkeypatch.context() as patch:
-            patch.setattr(journal.Journal, "remove", lambda self: (self._file.close(), os.close(self._lock)))
-            patch.setattr("vss.storage.build.shutil.rmtree", lambda *given, **named: None)
-            patch.setattr("vss.jobs.living.LivingCollection.undo", lambda self: None)
-            with pytest.raises(Stopped):
-                run(file, **options)
+        with pytest.raises(Stopped):
+            run(file, **options)
         tools.reporter = before
 
     return stop
@@ -297,15 +294,25 @@ def test_a_living_import_is_left_alone(data: DataDir, write: Write, run: Run, to
 
 
 def test_a_failure_after_going_on_removes_the_collection_that_the_killed_import_made(
-    data: DataDir, write: Write, run: Run, tools: Tools, stopped: Callable[..., None]
+    data: DataDir, write: Write, run: Run, stopped: Callable[..., None]
 ) -> None:
-    file = write(rows_of(clustered(3 * CHUNK)))
+    file = write([*rows_of(clustered(3 * CHUNK)), {"id": "bad"}])
     stopped(file, at=2 * CHUNK)
     assert names(data) == ["c"]
-    tools.reporter = StopsAt(3 * CHUNK)
-    with pytest.raises(Stopped):
-        run(file)
+    with pytest.raises(VssError, match="recall"):
+        run(file, min_recall=1.1)
     assert names(data) == []
+
+
+def test_another_spelling_of_the_same_place_is_the_same_import(
+    data: DataDir, write: Write, run: Run, stopped: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(rows_of(clustered(3 * CHUNK)))
+    monkeypatch.chdir(file.parent)
+    (file.parent / "link").symlink_to(file.parent, target_is_directory=True)
+    for spelling in (file.name, f"data/../{file.name}", f"link/{file.name}", file.as_uri()):
+        stopped(file, at=2 * CHUNK, collection="c")
+        assert run(spelling).resumed == CHUNK, spelling
 
 
 def test_a_checkpoint_costs_a_line(data: DataDir, write: Write, stopped: Callable[..., None]) -> None:

@@ -38,6 +38,9 @@ class Destination(Protocol[Published]):
     created: bool
     """Whether the import made the collection: by `create`, or before it was killed and went on."""
 
+    resumes: bool
+    """Whether another process finds what this one has staged: an import that is told to stop leaves it there."""
+
     @property
     def name(self) -> str:
         """The collection's name."""

@@ -7,17 +7,19 @@
     measure  a generation whose recall falls short is not published (`measure`)
     publish  the destination keeps it (`destination`)
 
-When any step fails nothing is published, and what was staged or made is removed. When the process is killed what was
-staged stays, and the same import goes on after its last finished chunk (`journal`).
+When any step fails nothing is published, and what was staged or made is removed. When the process is killed or told
+to stop what was staged stays, and the same import goes on after its last finished chunk (`journal`).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -40,7 +42,7 @@ from vss.jobs.request import Import, fields_of
 from vss.jobs.sources.files import Files
 from vss.jobs.sources.registry import open_source
 from vss.jobs.sources.row import Row
-from vss.jobs.sources.systems import shown
+from vss.jobs.sources.systems import same_place, shown
 from vss.protocols import Embedder, Indexers
 from vss.schema import IndexSettings, Schema, VectorSchema
 from vss.storage.build import Block, SegmentBuilder
@@ -165,6 +167,7 @@ class _Work(Generic[Published]):
     items: int = 0
     resumed: int = 0
     anew: str | None = None
+    kept: int = 0
 
     def run(self) -> _Done[Published]:
         """Everything from the first row to the published generation."""
@@ -199,8 +202,11 @@ class _Work(Generic[Published]):
                     raise too_many(self.rejected, self.items, "wanted some that can be stored")
                 self.rejected.check_share(self.items)
                 return self._publish(staged.site, staged.builder)
-        except BaseException:
-            self.destination.undo()
+        except BaseException as error:
+            if self.kept:
+                error.add_note(f"stopped; {self.kept:,} rows are kept: the same command run again goes on after them")
+            else:
+                self.destination.undo()
             raise
 
     def _begin(self, stack: ExitStack, schema: Schema) -> _Staged:
@@ -221,19 +227,29 @@ class _Work(Generic[Published]):
                 journal.remove()
                 journal, _ = take(site.staged, begin)
                 self.anew = str(error)
-        stack.callback(journal.remove)
+        stack.push(partial(self._end, journal))
         if builder is None:
             builder = SegmentBuilder(schema, journal.segment)
         self.destination.created = journal.begin.created
         site = Site(journal.folder, site.artifacts, journal.begin.started_seq)
         return _Staged(site, journal, stack.enter_context(builder))
 
+    def _end(self, journal: Journal, kind: type[BaseException] | None, *_: object) -> None:
+        """Keep what is staged where the process was told to stop and another run can go on from it."""
+        told = kind is not None and issubclass(kind, KeyboardInterrupt | SystemExit)
+        if told and self.destination.resumes and journal.last is not None:
+            self.kept = journal.last.read
+            journal.leave()
+        else:
+            journal.remove()
+
     def _identity(self, schema: Schema) -> dict[str, Any]:
         """Everything that decides which rows are staged. How they are indexed and published may change meanwhile."""
+        fields = dataclasses.replace(self.fields, ids=self.fields.ids and same_place(self.fields.ids))
         identity = {
-            "uri": shown(self.job.uri),
+            "uri": same_place(self.job.uri),
             "files": self.source.stamps,
-            "fields": self.fields,
+            "fields": fields,
             "vector name": self.job.vector_name,
             "model": self.embedder.info.fingerprint if self.embedder else None,
             "schema": schema.vectors,

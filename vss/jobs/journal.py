@@ -1,4 +1,4 @@
-"""What lets an import that was killed go on: a journal beside the rows that it has staged.
+"""What lets an import that was killed or told to stop go on: a journal beside the rows that it has staged.
 
     <staging>/import-<random>/journal    one JSON line that says which import it is, then one for each finished chunk
                               segment/   what `SegmentBuilder` has written
@@ -93,6 +93,11 @@ class Journal:
             fsync_folder(self.folder)
             fsync_folder(self.folder.parent)
             self._synced_at = time.monotonic()
+
+    def leave(self) -> None:
+        """The import was told to stop: the next one takes it from here."""
+        self._file.close()
+        os.close(self._lock)
 
     def remove(self) -> None:
         """The import has ended: nothing of it stays."""

@@ -28,6 +28,8 @@ class LivingCollection:
     VssError (INVALID) for a name that no collection can have.
     """
 
+    resumes = True
+
     def __init__(
         self, data: DataDir, name: str, *, indexers: Indexers, writer: Writer, mode: Mode = Mode.UPSERT
     ) -> None:

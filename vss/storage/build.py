@@ -58,7 +58,7 @@ class Block:
 class SegmentBuilder:
     """Collects blocks, then builds the indexes and hands every file to the artifact store.
 
-    Used in a `with` statement, whose end closes and removes the staging folder, finished or not.
+    Used in a `with` statement, whose end closes its files, finished or not; the folder is its owner's to remove.
     """
 
     def __init__(self, schema: Schema, folder: Path, kept: Mapping[str, int] | None = None) -> None:
@@ -147,7 +147,6 @@ class SegmentBuilder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._close()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _close(self) -> None:
         for writer in self._writers:

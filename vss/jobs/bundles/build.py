@@ -25,6 +25,8 @@ class Bundle:
     VssError: INVALID (the name, or something is there already), STORAGE.
     """
 
+    resumes = False
+
     def __init__(self, uri: str, name: str) -> None:
         self.name = check_name(name)
         self._folder = BundleFolder(uri)

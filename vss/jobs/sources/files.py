@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from vss.errors import Code, VssError, invalid
 from vss.jobs.sources.row import Row, Source
-from vss.jobs.sources.systems import answering, shown
+from vss.jobs.sources.systems import answering, same_place, shown
 
 TEXTS = (".jsonl", ".ndjson", ".csv")
 COMPRESSIONS = (".gz", ".zst")
@@ -85,7 +85,7 @@ class Files:
     opened: opens a file; told how many rows came before it
     rename: new names of fields by old ones
     total:  bytes of all files
-    stamps: name and stamp of each file that is read, a file of ids too
+    stamps: place and stamp of each file that is read, a file of ids too
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Files:
         rename: Mapping[str, str],
     ) -> None:
         self.total = sum(file.size for file in files)
-        self.stamps = [(shown(file.path), file.stamp) for file in files]
+        self.stamps = [(same_place(file.name), file.stamp) for file in files]
         self._files, self._opened, self._rename = files, opened, rename
 
     def rows(self) -> Iterator[Row]:

@@ -11,7 +11,7 @@ from vss.errors import VssError, invalid
 from vss.jobs.gate import Fields
 from vss.jobs.sources.files import COMPRESSIONS, Files, Stored, find, stamp
 from vss.jobs.sources.row import Source
-from vss.jobs.sources.systems import answering, file_system, shown
+from vss.jobs.sources.systems import answering, file_system, same_place, shown
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def open_source(uri: str, fields: Fields) -> Iterator[Files]:
             pass
         files = Files(found, opened, fields.rename)
         if ids is not None:
-            files.stamps.append((ids.name, ids.stamp))
+            files.stamps.append((same_place(ids.name), ids.stamp))
         yield files
 
 

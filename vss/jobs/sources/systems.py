@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from vss.errors import Code, VssError, invalid
 
@@ -36,6 +37,13 @@ def shown(uri: str) -> str:
     if uri.startswith(("http://", "https://")):
         uri = urlunsplit(urlsplit(uri)._replace(query="", fragment=""))
     return uri
+
+
+def same_place(uri: str) -> str:
+    """One spelling of all that name the same place: local paths absolute, links resolved; as `shown` the others."""
+    if "://" in uri and not uri.startswith(("file://", "local://")):
+        return shown(uri)
+    return os.path.realpath(str(LocalFileSystem._strip_protocol(uri)))
 
 
 @contextmanager
