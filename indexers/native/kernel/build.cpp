@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::size_t kChunk = 64;  // rows that a thread takes at a time
 constexpr std::size_t kMostThreads = 256;
+constexpr int kConnectRounds = 4;
 
 void in_parallel(std::size_t count, std::size_t threads, const std::function<void(std::size_t, std::size_t)> &work) {
     std::atomic<std::size_t> next{0};
@@ -117,6 +118,14 @@ void GraphBuilder::link_back(std::int32_t row, const std::int32_t *others, std::
     std::int32_t *own = of(row);
     std::size_t size = 0;
     while (size < room_ && own[size] >= 0) ++size;
+    if (row == entry_) {
+        // It keeps the rows that came first, wherever they are: with its nearest ones instead, walks that start in a
+        // tight cluster of more rows than a row has edges would never leave it.
+        for (std::size_t i = 0; i < count && size < settings_.degree; ++i) {
+            if (std::find(own, own + size, others[i]) == own + size) own[size++] = others[i];
+        }
+        return;
+    }
     worker.rows.assign(own, own + size);
     for (std::size_t i = 0; i < count; ++i) {
         if (others[i] != row && std::find(own, own + size, others[i]) == own + size) worker.rows.push_back(others[i]);
@@ -189,6 +198,56 @@ void GraphBuilder::finish(std::int32_t *out, std::size_t threads) {
         }
         std::copy(of(row), of(row) + settings_.degree, out + i * settings_.degree);
     });
+    for (int round = 0; round < kConnectRounds && !connect(out); ++round) {
+    }
+}
+
+bool GraphBuilder::connect(std::int32_t *out) {
+    const std::size_t degree = settings_.degree;
+    std::vector<bool> reached(codes_.count, false);
+    std::vector<std::int32_t> sources(codes_.count, 0), waiting;
+    for (std::size_t i = 0; i < codes_.count * degree; ++i) {
+        if (out[i] >= 0) ++sources[static_cast<std::size_t>(out[i])];
+    }
+    const auto spread = [&](std::int32_t from) {
+        reached[static_cast<std::size_t>(from)] = true;
+        waiting.push_back(from);
+        while (!waiting.empty()) {
+            const std::int32_t *next = out + static_cast<std::size_t>(waiting.back()) * degree;
+            waiting.pop_back();
+            for (std::size_t i = 0; i < degree && next[i] >= 0; ++i) {
+                if (reached[static_cast<std::size_t>(next[i])]) continue;
+                reached[static_cast<std::size_t>(next[i])] = true;
+                waiting.push_back(next[i]);
+            }
+        }
+    };
+    spread(entry_);
+    const Graph graph{out, codes_.count, degree, &entry_, 1};
+    bool whole = true;
+    Worker &worker = workers_.front();
+    for (std::size_t i = 0; i < codes_.count; ++i) {
+        if (reached[i] || !inserted_[i]) continue;
+        whole = false;
+        const auto row = static_cast<std::int32_t>(i);
+        queries_.ask(row, worker.scratch.query);
+        walk(scores_, codes_, graph, settings_.width, worker.scratch);
+        const Beam &beam = worker.scratch.beam;
+        for (std::size_t place = 0; place < beam.size() && !reached[i]; ++place) {
+            if (beam.row(place) == entry_) continue;
+            std::int32_t *own = out + static_cast<std::size_t>(beam.row(place)) * degree;
+            for (std::size_t last = degree; last-- > degree / 2;) {
+                if (own[last] >= 0 && sources[static_cast<std::size_t>(own[last])] < 2) continue;
+                if (own[last] < 0 && last > 0 && own[last - 1] < 0) continue;
+                if (own[last] >= 0) --sources[static_cast<std::size_t>(own[last])];
+                own[last] = row;
+                ++sources[i];
+                spread(row);
+                break;
+            }
+        }
+    }
+    return whole;
 }
 
 }  // namespace vss

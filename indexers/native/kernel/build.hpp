@@ -55,6 +55,9 @@ class GraphBuilder {
     }
     void place(std::int32_t row, Worker &worker);
     void link_back(std::int32_t row, const std::int32_t *others, std::size_t count, Worker &worker);
+    // Gives each row that no path leads to an edge from the nearest row that one does lead to, in place of an edge to a
+    // row that has others (after NSG: Fu et al. 2017, arXiv:1707.00143). Whether there was no such row.
+    bool connect(std::int32_t *out);
     void prune(std::int32_t row, Worker &worker);
     void gather(std::int32_t row, const std::int32_t *rows, std::size_t count, Worker &worker);
     std::int32_t *of(std::int32_t row) { return neighbours_.data() + static_cast<std::size_t>(row) * room_; }
