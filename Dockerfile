@@ -3,7 +3,7 @@
 #   docker build -t vss:0.1.0 .                                                                 ready vectors only
 #   docker build -t vss:0.1.0 --build-arg REQUIREMENTS=deploy/requirements-models.lock .        and text: torch for CPUs
 #
-# Packages come from the locks of `make locks`, by hash, as wheels: nothing is compiled. The tag of the base image is
+# Packages come from the locks of `make locks`, by hash, as wheels; only our own kernel is compiled, in the builder. The tag of the base image is
 # exact, its digest is not given: it could not be looked up where this was written. Add it (FROM python:...@sha256:...).
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 
@@ -13,18 +13,23 @@ ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PYTHONDONTWRITEBYTECODE=1
 WORKDIR /source
+# The compiler stays in the builder; whichever patch of it Debian has today will do.
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends g++ \
+ && rm -rf /var/lib/apt/lists/*
 COPY deploy/*.lock deploy/
 RUN python -m venv /opt/vss \
  && /opt/vss/bin/pip install --require-hashes --only-binary :all: -r ${REQUIREMENTS} \
  && python -m venv /opt/build \
  && /opt/build/bin/pip install --require-hashes --only-binary :all: -r deploy/requirements-build.lock
 # After the packages, so that a change of the sources does not install them anew.
-COPY pyproject.toml setup.py* README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY vss vss
 COPY embedders embedders
 COPY indexers indexers
 COPY api api
-RUN /opt/build/bin/pip wheel --no-build-isolation --no-deps --wheel-dir /wheels . \
+RUN VSS_WERROR=1 /opt/build/bin/pip wheel --no-build-isolation --no-deps --wheel-dir /wheels . \
  && /opt/vss/bin/pip install --no-index --no-deps /wheels/*.whl \
  && /opt/vss/bin/pip check
 

@@ -53,7 +53,7 @@ lint: $(VENV)/.dev ## Check style, types and architecture
 
 # pip compiles the kernel anew beside a copy of the tests. Python itself leaks on purpose; libstdc++ is named because what
 # it throws is watched only where it was loaded with the sanitizers.
-SANITIZE := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+SANITIZE := -O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 sanitize: $(VENV)/.dev ## Test the native kernel under the sanitizers of addresses and undefined behaviour (needs g++)
 	@set -e; fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; mkdir "$$fresh/source" "$$fresh/tests" "$$fresh/tests/indexers"; \
 	cp -R pyproject.toml setup.py README.md LICENSE vss embedders indexers api "$$fresh/source"; \

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pybind11.setup_helpers import Pybind11Extension
+from pybind11.setup_helpers import ParallelCompile, Pybind11Extension
 from setuptools import setup
 
 KERNEL = Path("indexers", "native", "kernel")
@@ -24,6 +24,7 @@ if "-O" not in os.environ.get("CXXFLAGS", ""):
 if strict:
     options.append("-Werror")
 
+ParallelCompile(default=0).install()  # one for each processor
 setup(
     ext_modules=[
         Pybind11Extension(

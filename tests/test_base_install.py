@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,10 +22,15 @@ from tests.conformance.data import clustered
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def run(command: list[str | Path], where: Path) -> str:
-    """What a command prints; on failure everything it said stands in the assertion."""
+NO_COMPILER = {"CC": "false", "CXX": "false", "VSS_WERROR": "0"}
+"""An environment whose compilers fail at everything."""
+
+
+def run(command: list[str | Path], where: Path, **more: str) -> str:
+    """What a command prints; on failure everything it said stands in the assertion. `more` goes to its environment."""
     # The sources beside this test, or a developer's PYTHONPATH, must not stand in for what was installed.
     environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
+    environment |= more
     done = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -39,10 +45,11 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
     # Built from a copy of what git would carry, so that nothing is left behind in the working tree.
     source = home / "source"
     source.mkdir()
-    names = ["LICENSE", "README.md", "pyproject.toml", "api", "embedders", "indexers", "vss"]
+    names = ["LICENSE", "README.md", "pyproject.toml", "setup.py", "api", "embedders", "indexers", "vss"]
     run(["cp", "-R", *(ROOT / name for name in names if (ROOT / name).exists()), source], home)
     constraints = ROOT / "constraints-cpu.txt"
-    run([python, "-m", "pip", "install", "--quiet", "--constraint", constraints, source], home)
+    command = [python, "-m", "pip", "install", "--quiet", "--constraint", constraints, source]
+    run(command, home, **NO_COMPILER)
     yield python
     shutil.rmtree(home)
 
@@ -71,6 +78,34 @@ def test_every_package_is_installed_and_typed(clean_environment: Path) -> None:
         wanted.add(Path(package, "py.typed"))
         missing = {str(path) for path in wanted if not (site / path).is_file()}
         assert not missing, f"not in the install: {sorted(missing)}"
+
+
+def test_the_doctor_says_why_there_is_no_kernel(clean_environment: Path) -> None:
+    shown = run([clean_environment.parent / "vss", "doctor"], clean_environment.parent)
+    (line,) = (line for line in shown.splitlines() if line.startswith("native kernel: "))
+    assert "none" in line
+    assert "compiler" in line
+
+
+def test_where_the_kernel_is_wanted_a_failing_compiler_ends_the_installation(clean_environment: Path) -> None:
+    source = clean_environment.parents[2] / "source"
+    with pytest.raises(AssertionError, match=r"indexers\.native\._kernel|'?false'? failed"):
+        run(
+            [clean_environment, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", source.parent / "wheels", source],
+            source.parent,
+            **NO_COMPILER | {"VSS_WERROR": "1"},
+        )
+
+
+def test_the_source_distribution_holds_the_kernel(clean_environment: Path) -> None:
+    source = clean_environment.parents[2] / "source"
+    run([sys.executable, "-m", "build", "--sdist", "--outdir", source.parent / "sdist", source], source.parent)
+    (archive,) = (source.parent / "sdist").glob("*.tar.gz")
+    with tarfile.open(archive) as packed:
+        held = {name.partition("/")[2] for name in packed.getnames()}
+    wanted = {path.relative_to(source).as_posix() for path in (source / "indexers/native/kernel").iterdir()}
+    assert len(wanted) > 2
+    assert {"setup.py", "indexers/native/_kernel.pyi", *wanted} <= held
 
 
 def test_the_command_answers(clean_environment: Path) -> None:

@@ -97,12 +97,7 @@ def test_what_is_copied_is_let_through_and_nothing_else() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert lines[1] == "*"
     let_through = {line[1:] for line in lines if line.startswith("!")}
-    copied = {
-        source.replace("setup.py*", "setup.py")
-        for line in instructions("COPY")
-        if not line.startswith("--from")
-        for source in line.split()[:-1]
-    }
+    copied = {source for line in instructions("COPY") if not line.startswith("--from") for source in line.split()[:-1]}
     assert copied == let_through
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
     assert {name.rstrip("*") for name in packages} <= copied
@@ -130,6 +125,9 @@ def test_the_steps_of_the_dockerfile_make_a_vss(tmp_path: Path) -> None:
                     shutil.copytree(path, into, ignore=shutil.ignore_patterns("__pycache__"))
                 else:
                     shutil.copy(path, into)
+        elif name == "RUN" and "apt-get" in words:
+            if shutil.which("c++") is None:
+                pytest.skip("the builder's compiler is not installed here")
         elif name == "RUN":
             moved = re.sub(r"(?<![\w.])/(opt|wheels)", rf"{shlex.quote(str(tmp_path))}/\1", words)
             done = subprocess.run(
@@ -139,6 +137,7 @@ def test_the_steps_of_the_dockerfile_make_a_vss(tmp_path: Path) -> None:
     vss = tmp_path / "opt" / "vss" / "bin" / "vss"
     shown = subprocess.run([vss, "doctor", "--data", tmp_path / "data"], capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
+    assert re.search(r"^native kernel: .*portable$", shown.stdout, re.MULTILINE), shown.stdout
     listed = subprocess.run(
         [vss.with_name("pip"), "list", "--format=freeze"], capture_output=True, text=True, check=True
     ).stdout
