@@ -58,7 +58,7 @@ def nearest(client: httpx.Client, name: str, query: Any = (1, 0, 0, 0), limit: i
 
 def test_a_write_through_any_process_is_read_through_any(each: list[httpx.Client]) -> None:
     chance = random.Random(5)
-    for number in range(60):
+    for number in range(24):
         name, (one, other) = f"c{number % 4}", chance.sample(each, 2)
         assert one.put(f"/collections/{name}", json=VECTORS).status_code == 200
         with ThreadPoolExecutor(3) as pool:  # a new collection is opened by all at once
