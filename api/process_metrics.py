@@ -38,6 +38,7 @@ class Processes(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
+        """The figures of now."""
         labels = ["role", "process"]
         seconds = CounterMetricFamily("vss_process_cpu_seconds", "User and system time of a process.", labels=labels)
         resident = GaugeMetricFamily("vss_process_resident_bytes", "Resident memory of a process.", labels=labels)
