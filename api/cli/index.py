@@ -23,6 +23,7 @@ from vss.jobs.measure import DEFAULT_MIN_RECALL
 from vss.jobs.remote import JobWriter
 from vss.jobs.request import Import
 from vss.jobs.sources.files import KNOWN
+from vss.jobs.sources.systems import shown
 from vss.schema import AUTO, IndexSettings
 from vss.storage.datadir import DataDir
 from vss.storage.imports import Mode
@@ -170,7 +171,11 @@ def index(
             lines = [f"{collection}: generation {done.manifest.generation}, {_counted(done)}", *summary(done)]
         else:
             built = run_import(job, stack.enter_context(Bundle(out, collection)), tools)
-            lines = [f"{collection}: a bundle at {out}, {_counted(built)}", *summary(built), f"next: vss publish {out}"]
+            lines = [
+                f"{collection}: a bundle at {shown(out)}, {_counted(built)}",
+                *summary(built),
+                f"next: vss publish {shown(out)}",
+            ]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -169,7 +169,7 @@ def test_not_a_number_in_parquet_is_refused(write: Write, run: Run, tmp_path: Pa
     pq.write_table(pa.table({"id": range(5), "vector": vectors}), tmp_path / "rows.parquet")
     done = run(tmp_path / "rows.parquet")
     assert done.rows == 2
-    assert [(one.line, one.id) for one in letters(done.dead_letters)] == [(4, 3), (2, 1), (3, 2)]
+    assert [(one.line, one.id) for one in letters(done.dead_letters)] == [(2, 1), (3, 2), (4, 3)]
 
 
 @pytest.mark.parametrize(
@@ -498,3 +498,12 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     grown, more = peaks[1] - peaks[0], sizes[1] - sizes[0]
     assert more > 70e6
     assert grown < 0.35 * more, f"{grown / 1e6:.0f} MB more memory for {more / 1e6:.0f} MB more rows"
+
+
+def test_another_metric_than_the_collections_is_refused(write: Write, run: Run) -> None:
+    file = write(rows_of(clustered(20)))
+    run(file, metric=Metric.DOT)
+    run(file)
+    run(file, metric=Metric.DOT)
+    with pytest.raises(VssError, match="got the metric Euclid, collection 'c' has Dot"):
+        run(file, metric=Metric.EUCLID)

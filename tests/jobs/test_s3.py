@@ -1,4 +1,4 @@
-"""Imports from S3: a real endpoint in a process of its own, spoken to as `vss index` does."""
+"""Imports from S3, and bundles in it: a real endpoint in a process of its own, spoken to as `vss index` does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
@@ -19,10 +19,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from indexers.registry import INDEXERS
 from tests.jobs.conftest import Run
 from tests.jobs.test_importer import clustered, names, reading, rows_of
 from vss.errors import Code, VssError
+from vss.jobs.bundles.build import Bundle
+from vss.jobs.bundles.publish import Adopted, Publication, run_publish
 from vss.jobs.gate import Fields
+from vss.jobs.importer import Tools, run_import
+from vss.jobs.progress import Silent
+from vss.jobs.remote import LocalWriter
+from vss.jobs.request import Import
 from vss.jobs.sources.systems import shown
 from vss.storage.datadir import DataDir
 
@@ -110,6 +117,40 @@ def test_an_array_and_its_ids(data: DataDir, run: Run) -> None:
     with reading(data) as view:
         (point,) = view.retrieve(["point 7"])
         np.testing.assert_array_equal(point.vectors[""], VECTORS[7])
+
+
+def test_a_bundle_goes_through_s3(data: DataDir, tools: Tools) -> None:
+    job = Import(uri="s3://data/v.parquet", fields=Fields(vector="vector"))
+    with Bundle("s3://data/bundle", "c") as bundle:
+        run_import(job, bundle, tools)
+    done = publish("s3://data/bundle", data)
+    assert (done.points, done.manifest.source) == (ROWS, "publish s3://data/bundle")
+    with reading(data) as view:
+        assert [json.loads(point.payload)["n"] for point in view.retrieve(range(ROWS))] == list(range(ROWS))
+    with pytest.raises(VssError, match="s3://data/bundle is not an empty folder"):
+        Bundle("s3://data/bundle", "c")
+
+
+def publish(uri: str, data: DataDir) -> Adopted:
+    return run_publish(data, Publication(uri=uri), INDEXERS, LocalWriter(data), Silent())
+
+
+@pytest.mark.parametrize("use", [publish, lambda uri, data: Bundle(uri, "c")], ids=["publish", "build"])
+def test_a_bundles_place_that_cannot_be_used_is_told(
+    data: DataDir, monkeypatch: pytest.MonkeyPatch, use: Callable[[str, DataDir], Any]
+) -> None:
+    def said(uri: str) -> str:
+        with pytest.raises(VssError) as caught:
+            use(uri, data)
+        assert SECRET not in str(caught.value)
+        return str(caught.value)
+
+    assert "no-such-bucket" in said("s3://no-such-bucket/bundle")
+    assert "s3://data/bundle" in said(f"s3://me:{SECRET}@data/bundle")
+    assert "wanted a path" in said("nope://data/bundle")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    assert "there are no credentials" in said("s3://data/bundle")
 
 
 def refused(run: Run, uri: str, **options: Any) -> VssError:

@@ -46,6 +46,12 @@ def fields_of(job: Import, collection: str, known: Schema | None, default: str |
     if fields.text and fields.vector:
         raise invalid("got a text field and a vector field, wanted one of them", field="text_field")
     has = known.vector(job.vector_name) if known else None
+    if has is not None and job.metric not in (None, has.metric):
+        raise invalid(
+            f"got the metric {job.metric}, collection {collection!r} has {has.metric}",
+            field="metric",
+            hint="leave it out, or import into a new collection",
+        )
     if fields.vector:
         if job.model:
             raise invalid("got a model for ready vectors", field="model", hint="leave it out, or name a text field")

@@ -30,8 +30,12 @@ class Bundle:
     def __init__(self, uri: str, name: str) -> None:
         self.name = check_name(name)
         self._folder = BundleFolder(uri)
-        self._folder.check_empty()
-        self._folder.check_writable()
+        try:
+            self._folder.check_empty()
+            self._folder.check_writable()
+        except BaseException:
+            self._folder.close()
+            raise
         self.created = False
         self._schema: Schema | None = None
         self._temporary = tempfile.TemporaryDirectory(prefix="vss-bundle-")
@@ -87,7 +91,8 @@ class Bundle:
         self._folder.remove_written()
 
     def close(self) -> None:
-        """Remove what was built here."""
+        """Remove what was built here, and close the connection."""
+        self._folder.close()
         self._temporary.cleanup()
 
     def __enter__(self) -> Bundle:

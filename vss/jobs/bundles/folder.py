@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import TracebackType
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from vss.errors import Code, VssError, invalid
 from vss.jobs.bundles.manifest import corrupt
+from vss.jobs.sources.systems import answering, file_system, shown
 from vss.storage.artifacts import Artifact
 from vss.types import Progress
 
@@ -23,19 +23,24 @@ _PROBE = "probe"
 
 
 class BundleFolder:
-    """A folder that holds a bundle, or will. VssError (STORAGE) when its file system does not answer."""
+    """A folder that holds a bundle, or will; used in a `with` statement.
+
+    uri: as people may see it
+    VssError: INVALID for a protocol that nothing opens, STORAGE when the file system does not answer.
+    """
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri
+        self.uri = shown(uri)
+        self._place = uri
         self._written: list[str] = []
-        with self._answering():
-            self._files, path = fsspec.core.url_to_fs(uri)
+        self._stack = ExitStack()
+        self._files, path = self._stack.enter_context(file_system(uri))
         self._root = path.rstrip("/")
         self._has_folders = isinstance(self._files, LocalFileSystem | MemoryFileSystem)
 
     def check_empty(self) -> None:
         """VssError (INVALID) when something is there already."""
-        with self._answering():
+        with answering(self._place):
             self._files.invalidate_cache()
             if self._files.exists(self._root) and (
                 not self._files.isdir(self._root) or self._files.ls(self._root, detail=False)
@@ -46,7 +51,7 @@ class BundleFolder:
 
     def check_writable(self) -> None:
         """VssError (STORAGE) when nothing can be written there: told before hours of building."""
-        with self._answering():
+        with answering(self._place):
             self._make_folder()
             self._files.pipe_file(f"{self._root}/artifacts/{_PROBE}", b"probe")
             self._files.rm_file(f"{self._root}/artifacts/{_PROBE}")
@@ -54,7 +59,7 @@ class BundleFolder:
 
     def put(self, artifact: Artifact, source: Path) -> None:
         """Copy one file into the bundle."""
-        with self._answering():
+        with answering(self._place):
             self._make_folder()
             self._written.append(self._path(artifact))
             self._files.put_file(str(source), self._path(artifact))
@@ -66,14 +71,14 @@ class BundleFolder:
 
     def put_manifest(self, data: bytes) -> None:
         """Finish the bundle."""
-        with self._answering():
+        with answering(self._place):
             self._written.append(f"{self._root}/{MANIFEST}")
             self._files.pipe_file(f"{self._root}/{MANIFEST}", data)
 
     def remove_written(self) -> None:
         """Remove what this process has put there, as far as the file system still answers."""
         for path in reversed(self._written):
-            with suppress(OSError):
+            with suppress(FileNotFoundError, VssError), answering(self._place):
                 self._files.rm_file(path)
         # Only of folders: an object store would remove an empty bucket.
         for folder in (f"{self._root}/artifacts", self._root) if self._has_folders else ():
@@ -82,7 +87,7 @@ class BundleFolder:
 
     def manifest(self) -> bytes:
         """The bytes of its manifest. VssError (NOT_FOUND) when there is none."""
-        with self._answering():
+        with answering(self._place):
             try:
                 with self._files.open(f"{self._root}/{MANIFEST}", "rb") as file:
                     data: bytes = file.read(MAX_MANIFEST_BYTES + 1)
@@ -104,7 +109,7 @@ class BundleFolder:
         """
         shown = f"artifacts/{artifact.sha256} ({what})"
         digest, size = hashlib.sha256(), 0
-        with self._answering():
+        with answering(self._place):
             try:
                 source = self._files.open(self._path(artifact), "rb")
             except FileNotFoundError as error:
@@ -124,9 +129,14 @@ class BundleFolder:
     def _path(self, artifact: Artifact) -> str:
         return f"{self._root}/artifacts/{artifact.sha256}"
 
-    @contextmanager
-    def _answering(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, ValueError, ImportError) as error:
-            raise VssError(Code.STORAGE, f"cannot use {self.uri}: {error}", field="uri") from error
+    def close(self) -> None:
+        """Close the connection."""
+        self._stack.close()
+
+    def __enter__(self) -> BundleFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -65,8 +65,9 @@ def run_publish(data: DataDir, job: Publication, indexers: Indexers, writer: Wri
     began = time.monotonic()
     with ExitStack() as stack:
         stack.callback(reporter.close)
-        folder = BundleFolder(job.uri)
-        bundle = decode_manifest(folder.manifest(), job.uri)
+        folder = stack.enter_context(BundleFolder(job.uri))
+        uri = folder.uri
+        bundle = decode_manifest(folder.manifest(), uri)
         name = job.collection or bundle.collection
         living = stack.enter_context(LivingCollection(data, name, indexers=indexers, writer=writer, mode=job.mode))
         schema, site = living.schema(), None
@@ -79,7 +80,7 @@ def run_publish(data: DataDir, job: Publication, indexers: Indexers, writer: Wri
         remove_orphans(data.path / "staging")
         staged = stack.enter_context(staging_folder(data.path / "staging", "publish"))
         files, copied = _fetch(folder, bundle, site, staged, reporter)
-        checked = check(bundle, files, indexers, job.uri, reporter)
+        checked = check(bundle, files, indexers, uri, reporter)
         try:
             if site is None:
                 # A server that has another version of the model makes another schema of it.
@@ -87,7 +88,7 @@ def run_publish(data: DataDir, job: Publication, indexers: Indexers, writer: Wri
                 site = living.begin()
             _check_canaries(living, checked)
             segment = store(checked, files, site.artifacts, staged, site.started_seq)
-            manifest = living.publish(site, segment, bundle.models, f"publish {job.uri}", reporter)
+            manifest = living.publish(site, segment, bundle.models, f"publish {uri}", reporter)
         except BaseException:
             living.undo()
             raise

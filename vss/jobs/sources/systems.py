@@ -23,6 +23,8 @@ EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "
 S3_CONFIG = {"connect_timeout": 5, "read_timeout": 30, "retries": {"max_attempts": 2, "mode": "standard"}}
 """Seconds and tries: an endpoint that nobody answers at is told within half a minute."""
 
+_USER = re.compile(r"://([^/@]*@)")
+
 REMOTE_ERRORS = frozenset({"aiobotocore", "aiohttp", "adlfs", "azure", "botocore", "gcsfs", "google"})
 """Packages whose exceptions are no OSError."""
 
@@ -33,7 +35,7 @@ def shown(uri: str) -> str:
     """The URI for people: without a user, a password and, over HTTP, the query, which may be a signature."""
     if "://" not in uri:
         return uri
-    uri = re.sub(r"://[^/@]*@", "://", uri, count=1)
+    uri = _USER.sub("://", uri, count=1)
     if uri.startswith(("http://", "https://")):
         uri = urlunsplit(urlsplit(uri)._replace(query="", fragment=""))
     return uri
@@ -90,7 +92,7 @@ def answering(uri: str) -> Iterator[None]:
             Code.STORAGE,
             f"access to {shown(uri)} was denied: {_clean(error, uri)}",
             field="uri",
-            hint="check the credentials and what they may read",
+            hint="check the credentials and what they may do",
         ) from error
     except Exception as error:
         name = type(error).__name__
@@ -103,7 +105,7 @@ def answering(uri: str) -> Iterator[None]:
         elif name in ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ClientConnectorError"):
             place = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "the endpoint"
             said, hint = f"{shown(place)} does not answer", "check AWS_ENDPOINT_URL and the network"
-        raise VssError(Code.STORAGE, f"cannot read {shown(uri)}: {said}", field="uri", hint=hint) from error
+        raise VssError(Code.STORAGE, f"cannot use {shown(uri)}: {said}", field="uri", hint=hint) from error
 
 
 def missing(uri: str, error: Exception | None = None) -> VssError:
@@ -116,6 +118,8 @@ def missing(uri: str, error: Exception | None = None) -> VssError:
 def _clean(error: Exception, uri: str) -> str:
     """What an exception says, on one line, without secrets."""
     said = " ".join(str(error).split()).replace(uri, shown(uri))
+    if user := _USER.search(uri):
+        said = said.replace(user[1], "")
     for name in SECRETS:
         if secret := os.environ.get(name):
             said = said.replace(secret, "***")
