@@ -1,6 +1,7 @@
 """The seams of the house. A backend implements one of these and is named in one registry.
 
     Index, IndexBuilder    `indexers`           read and build are two types: an Index cannot be added to
+    Extender               `indexers`           an IndexBuilder that can also go on from an index
     Indexers               `indexers.registry`  name -> backend, and the choice of one
     Embedder               `embedders`          texts become vectors
     TokenEmbedder          `embedders`          an Embedder that also gives a vector for every token
@@ -21,7 +22,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from vss.errors import Code, VssError
-from vss.types import Hits, Mask, Metric, Progress, Role, Scores, Vectors
+from vss.types import Hits, Mask, Metric, Progress, Role, Rows, Scores, Vectors
 
 
 class IndexSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +75,29 @@ class IndexBuilder(Protocol):
 
     def efforts(self, spec: IndexSpec) -> tuple[int, ...]:
         """Rising efforts worth measuring for the calibration; empty for an exact index."""
+
+
+@runtime_checkable
+class Extender(Protocol):
+    """An index builder that can also go on from an index that it has built, for less than building it again."""
+
+    def extend(
+        self,
+        files: Mapping[str, Path],
+        spec: IndexSpec,
+        kept: Rows,
+        vectors: Vectors,
+        out: Path,
+        *,
+        threads: int,
+        progress: Progress,
+    ) -> None:
+        """Write the index of `(n, dim)` vectors into `out`, as `IndexBuilder.build`, and as good.
+
+        files, spec: an index of other vectors. The files' checksums were verified.
+        kept:        `(m,)` int64, rising: which rows of it are the first m of `vectors`, in this order; the others
+                     are gone
+        """
 
 
 class Indexers(Protocol):

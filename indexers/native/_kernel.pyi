@@ -104,6 +104,14 @@ class Builder:
         alpha:  > 0; an edge is left out where another leads that many times nearer
         """
 
+    def adopt(self, graph: NDArray[np.int32], rows: NDArray[np.int32], threads: int) -> None:
+        """Start from a graph of other rows: they count as inserted. ValueError where one of them is already.
+
+        graph: `(o, degree)` neighbours, as `finish` gives them
+        rows:  `(o,)` which row here its rows are, each at most once, -1 for one that is gone: in place of links to it
+               come its own
+        """
+
     def insert(self, rows: NDArray[np.int32], threads: int) -> None:
         """Insert rows that are not in the graph yet. ValueError, and none is inserted, where one is, or is given twice.
 

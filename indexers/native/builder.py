@@ -10,7 +10,8 @@ entries.npy    (e,) int32 rows that walks start from
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ from numpy.typing import NDArray
 
 from indexers.native import _kernel
 from indexers.native.index import Native
-from indexers.native.quantise import Quantiser, choose, stride_of
+from indexers.native.quantise import BLOCK_ROWS, Quantiser, choose, extra_of, still_serves, stride_of
 from indexers.params import checked, corrupt
 from vss.errors import invalid
 from vss.protocols import IndexSpec
 from vss.storage.npy import NpyWriter, map_npy, save_npy
-from vss.types import Metric, Progress, Vectors
+from vss.types import Metric, Progress, Rows, Vectors
 
 MEASURES = {Metric.COSINE: "dot", Metric.DOT: "dot", Metric.EUCLID: "euclid"}
 
@@ -32,6 +33,9 @@ EFFORTS = (10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 102
 
 BATCH_PART = 50
 """A batch is at most this part of what is inserted already: its rows do not see each other."""
+
+LEAST_KEPT = 0.5
+"""An index is extended where this part of its rows stays, and makes up this part of the new one; else it is built."""
 
 _DEFAULTS: dict[str, int | float | str] = {"degree": 0, "width": 128, "alpha": 1.2}
 _RANGES = {"degree": (0, 256), "width": (8, 4096)}
@@ -69,44 +73,76 @@ class NativeBuilder:
         """As `IndexBuilder.build`."""
         vectors = np.asarray(vectors)
         quantiser = choose(vectors, spec.metric)
-        codes, extra = _write_codes(vectors, quantiser, spec, out)
-        measured = (quantiser.scale, quantiser.clipped, quantiser.error, quantiser.recall)
-        save_npy(out / "scales.npy", np.array(measured, np.float64))
-        if quantiser.centre is not None:
-            save_npy(out / "centre.npy", quantiser.centre)
-        if quantiser.extra:
-            save_npy(out / "extra.npy", extra)
+        codes = _write_codes(quantiser.blocks(vectors), quantiser, spec, out)
         count, degree = len(vectors), int(spec.params["degree"])
         if count == 0:
             save_npy(out / "graph.npy", np.empty((0, degree), np.int32))
             save_npy(out / "entries.npy", np.empty(0, np.int32))
             return
         entry = _entry(vectors)
-        graph = _link(codes, quantiser, spec, entry, vectors, threads, progress)
-        save_npy(out / "graph.npy", graph)
+        builder = _graph_builder(codes, quantiser, spec, entry, vectors)
+        order = _shuffled(0, count)
+        order = np.concatenate((np.array([entry], np.int32), order[order != entry]))
+        _insert(builder, order, count, threads, progress)
+        save_npy(out / "graph.npy", builder.finish(threads))
         save_npy(out / "entries.npy", np.array([entry], np.int32))
+
+    def extend(
+        self,
+        files: Mapping[str, Path],
+        spec: IndexSpec,
+        kept: Rows,
+        vectors: Vectors,
+        out: Path,
+        *,
+        threads: int,
+        progress: Progress,
+    ) -> None:
+        """As `Extender.extend`. VssError (CORRUPT) when the files are not those of such an index.
+
+        Where fewer than half of the rows stay or make up the new index, or their codes would serve the new rows badly,
+        everything is built anew.
+        """
+        vectors = np.asarray(vectors)
+        arrays = _read(files, spec)
+        quantiser, entry = _quantiser(arrays, spec), _entry_of(arrays)
+        before, stay, count = len(arrays["codes"]), len(kept), len(vectors)
+        if stay > count or (stay and (kept[0] < 0 or kept[-1] >= before or (np.diff(kept) <= 0).any())):
+            raise invalid(f"got {stay} kept rows, wanted rising ones of {before} and no more than {count}")
+        if stay <= LEAST_KEPT * max(before, count) or not still_serves(quantiser, stay, vectors, spec.metric):
+            self.build(vectors, spec, out, threads=threads, progress=progress)
+            return
+        blocks = chain(_kept_blocks(arrays, kept), quantiser.blocks(vectors[stay:]))
+        codes = _write_codes(blocks, quantiser, spec, out)
+        rows = np.full(before, -1, np.int32)
+        rows[kept] = np.arange(stay, dtype=np.int32)
+        graph = arrays["graph"]
+        if rows[entry] < 0:
+            # Walks start from another row, which leads where that one led.
+            after = int(kept[_entry(vectors[:stay])])
+            links = graph[entry][graph[entry] != after]
+            graph = graph.copy()
+            graph[after] = -1
+            graph[after, : len(links)] = links
+            entry = after
+        builder = _graph_builder(codes, quantiser, spec, int(rows[entry]), vectors)
+        try:
+            builder.adopt(graph, rows, threads)
+        except (ValueError, TypeError) as error:
+            raise corrupt(f"the engine refuses the graph: {error}") from error
+        progress(stay)
+        _insert(builder, _shuffled(stay, count), count, threads, progress)
+        save_npy(out / "graph.npy", builder.finish(threads))
+        save_npy(out / "entries.npy", rows[entry : entry + 1])
 
     def open(self, files: Mapping[str, Path], spec: IndexSpec, vectors: Vectors) -> Native:
         """As `IndexBuilder.open`. VssError (CORRUPT) when the files are not those of such an index."""
         vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         if vectors.ndim != 2 or vectors.shape[1] != spec.dim:
             raise corrupt(f"got vectors of shape {vectors.shape}, wanted (n, {spec.dim})")
-        arrays: dict[str, NDArray[Any]] = {}
-        for name in ("codes", "scales", "graph", "entries", "centre", "extra"):
-            path = files.get(f"{name}.npy")
-            if path is not None:
-                try:
-                    arrays[name] = map_npy(path)
-                except (ValueError, OSError) as error:
-                    raise corrupt(f"{name}.npy cannot be read") from error
-            elif name not in ("centre", "extra"):
-                raise corrupt(f"got the files {sorted(files)}, wanted {name}.npy")
-        if arrays["scales"].shape != (4,) or arrays["scales"].dtype != np.float64:
-            raise corrupt("scales.npy is not four float64")
-        if arrays["codes"].shape != (len(vectors), stride_of(spec.dim)):
-            raise corrupt(f"got codes of shape {arrays['codes'].shape}, wanted {(len(vectors), stride_of(spec.dim))}")
-        if arrays["graph"].ndim != 2 or arrays["graph"].shape[1] != spec.params["degree"]:
-            raise corrupt(f"got a graph of shape {arrays['graph'].shape}, wanted degree {spec.params['degree']}")
+        arrays = _read(files, spec)
+        if len(arrays["codes"]) != len(vectors):
+            raise corrupt(f"got codes of {len(arrays['codes'])} rows, wanted {len(vectors)}")
         try:
             searcher = _kernel.Searcher(
                 MEASURES[spec.metric],
@@ -132,17 +168,79 @@ def degree_for(dim: int) -> int:
     return min(64, max(32, (dim + 66) // 4 // 16 * 16))
 
 
+def _read(files: Mapping[str, Path], spec: IndexSpec) -> dict[str, NDArray[Any]]:
+    """The arrays of an index by name, mapped. VssError (CORRUPT); the engine checks what stands in them."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for name in ("codes", "scales", "graph", "entries", "centre", "extra"):
+        path = files.get(f"{name}.npy")
+        if path is not None:
+            try:
+                arrays[name] = map_npy(path)
+            except (ValueError, OSError) as error:
+                raise corrupt(f"{name}.npy cannot be read") from error
+        elif name not in ("centre", "extra"):
+            raise corrupt(f"got the files {sorted(files)}, wanted {name}.npy")
+    codes, graph, scales = arrays["codes"], arrays["graph"], arrays["scales"]
+    if scales.shape != (4,) or scales.dtype != np.float64:
+        raise corrupt("scales.npy is not four float64")
+    if codes.ndim != 2 or codes.shape[1] != stride_of(spec.dim):
+        raise corrupt(f"got codes of shape {codes.shape}, wanted rows of {stride_of(spec.dim)}")
+    if graph.shape != (len(codes), spec.params["degree"]):
+        raise corrupt(f"got a graph of shape {graph.shape}, wanted {(len(codes), spec.params['degree'])}")
+    return arrays
+
+
+def _quantiser(arrays: Mapping[str, NDArray[Any]], spec: IndexSpec) -> Quantiser:
+    """What made the codes of an index that nobody opened. VssError (CORRUPT)."""
+    codes, centre, extra = arrays["codes"], arrays.get("centre"), arrays.get("extra")
+    if codes.dtype not in (np.uint8, np.float16) or not np.isfinite(arrays["scales"]).all() or arrays["scales"][0] <= 0:
+        raise corrupt(f"got codes of {codes.dtype} and the scales {arrays['scales'].tolist()}")
+    needed = extra_of(spec.metric, centre)
+    for name, array, shape in (("centre", centre, (spec.dim,)), ("extra", extra, (len(codes),))):
+        if array is not None and (array.shape != shape or array.dtype != np.float32 or not np.isfinite(array).all()):
+            raise corrupt(f"{name}.npy is not finite float32 of shape {shape}")
+    if (extra is not None) != bool(needed):
+        raise corrupt(f"got the arrays {sorted(arrays)}, wanted {'one' if needed else 'none'} of extra.npy")
+    scale, clipped, error, recall = arrays["scales"].tolist()
+    return Quantiser("u8" if codes.dtype == np.uint8 else "f16", scale, centre, needed, clipped, error, recall)
+
+
+def _entry_of(arrays: Mapping[str, NDArray[Any]]) -> int:
+    """The row that walks start from; 0 where there is none. VssError (CORRUPT)."""
+    entries, count = arrays["entries"], len(arrays["codes"])
+    if entries.ndim != 1 or entries.dtype != np.int32 or (count and not len(entries)):
+        raise corrupt(f"got entries of {entries.dtype} and shape {entries.shape}")
+    if len(entries) and not 0 <= entries[0] < count:
+        raise corrupt(f"got the entry {entries[0]} of {count} rows")
+    return int(entries[0]) if len(entries) else 0
+
+
+def _kept_blocks(arrays: Mapping[str, NDArray[Any]], kept: Rows) -> Iterator[tuple[NDArray[Any], NDArray[np.float32]]]:
+    """As `Quantiser.blocks`, of rows that have their codes."""
+    extra = arrays.get("extra")
+    for start in range(0, len(kept), BLOCK_ROWS):
+        rows = kept[start : start + BLOCK_ROWS]
+        yield arrays["codes"][rows], np.zeros(len(rows), np.float32) if extra is None else extra[rows]
+
+
 def _write_codes(
-    vectors: Vectors, quantiser: Quantiser, spec: IndexSpec, out: Path
-) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    blocks: Iterable[tuple[NDArray[Any], NDArray[np.float32]]], quantiser: Quantiser, spec: IndexSpec, out: Path
+) -> NDArray[Any]:
+    """Write all that comes of a quantiser; the codes, mapped."""
+    measured = (quantiser.scale, quantiser.clipped, quantiser.error, quantiser.recall)
+    save_npy(out / "scales.npy", np.array(measured, np.float64))
+    if quantiser.centre is not None:
+        save_npy(out / "centre.npy", quantiser.centre)
     dtype = np.uint8 if quantiser.form == "u8" else np.float16
     writer = NpyWriter(out / "codes.npy", dtype, (stride_of(spec.dim),))
     extras = [np.empty(0, np.float32)]
-    for codes, extra in quantiser.blocks(vectors):
+    for codes, extra in blocks:
         writer.append(codes)
         extras.append(extra)
     writer.close()
-    return map_npy(out / "codes.npy"), np.concatenate(extras)
+    if quantiser.extra:
+        save_npy(out / "extra.npy", np.concatenate(extras))
+    return map_npy(out / "codes.npy")
 
 
 def _entry(vectors: Vectors) -> int:
@@ -153,16 +251,10 @@ def _entry(vectors: Vectors) -> int:
     return int(rows[np.argmin(np.einsum("nd,nd->n", away, away))])
 
 
-def _link(
-    codes: NDArray[Any],
-    quantiser: Quantiser,
-    spec: IndexSpec,
-    entry: int,
-    vectors: Vectors,
-    threads: int,
-    progress: Progress,
-) -> NDArray[np.int32]:
-    """`(n, degree)` neighbours of every row."""
+def _graph_builder(
+    codes: NDArray[Any], quantiser: Quantiser, spec: IndexSpec, entry: int, vectors: Vectors
+) -> _kernel.Builder:
+    """The graph of these rows, with none inserted yet."""
     count = len(vectors)
     squares = np.empty(count, np.float32)
     for start in range(0, count, 65_536):
@@ -177,7 +269,7 @@ def _link(
         own, squares, alpha = None, np.zeros(count, np.float32), 1.0
     else:
         own = (squares * np.float32(-0.5)).astype(np.float32)
-    builder = _kernel.Builder(
+    return _kernel.Builder(
         codes,
         spec.dim,
         quantiser.scale,
@@ -188,14 +280,23 @@ def _link(
         int(spec.params["width"]),
         alpha,
     )
-    # Neighbouring rows are often alike (they come sorted, or from one source), and the rows of a batch do not see each
-    # other.
-    order = np.random.default_rng(0).permutation(count).astype(np.int32)
-    order = np.concatenate((np.array([entry], np.int32), order[order != entry]))
+
+
+def _shuffled(start: int, end: int) -> NDArray[np.int32]:
+    """The rows from `start` on in the order in which they are inserted.
+
+    Neighbouring rows are often alike (they come sorted, or from one source), and the rows of a batch do not see each
+    other.
+    """
+    order: NDArray[np.int32] = np.random.default_rng(0).permutation(np.arange(start, end, dtype=np.int32))
+    return order
+
+
+def _insert(builder: _kernel.Builder, rows: NDArray[np.int32], count: int, threads: int, progress: Progress) -> None:
+    """Insert rows in batches that grow with those before them, so that rows of a new kind find each other."""
     start = 0
-    while start < count:
-        end = min(count, start + max(1, min(start, count // BATCH_PART)))
-        builder.insert(order[start:end], threads)
+    while start < len(rows):
+        end = min(len(rows), start + max(1, min(start, count // BATCH_PART)))
+        builder.insert(rows[start:end], threads)
         progress(end - start)
         start = end
-    return builder.finish(threads)

@@ -105,24 +105,55 @@ def choose(vectors: Vectors, metric: Metric, seed: int = 0) -> Quantiser:
     sample = _sample(vectors, seed)
     if not len(sample):
         return Quantiser("u8", 1.0, None, "norm" if metric is Metric.EUCLID else "")
-    centre = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return _chosen(sample, metric)
+
+
+def still_serves(made: Quantiser, kept: int, vectors: Vectors, metric: Metric, seed: int = 0) -> bool:
+    """Whether a quantiser of other vectors serves these `(n, dim)` too, of which it knows the first `kept`.
+
+    Asked on a sample half of which are the others, where there are so many, and these are the queries. Where it finds
+    too few, or takes half floats, what `choose` would take now must be of the same form and find no more.
+    """
+    new = _sample(vectors[kept:], seed)[: SAMPLE_ROWS // 2]
+    sample = np.concatenate((new, _sample(vectors[:kept], seed)[: SAMPLE_ROWS - len(new)]))
+    recall = _measured(made, *_asked(sample, metric)).recall
+    if made.form == "u8" and recall >= ENOUGH:
+        return True
+    best = _chosen(sample, metric)
+    return best.form == made.form and recall >= min(ENOUGH, best.recall)
+
+
+def extra_of(metric: Metric, centre: NDArray[np.float32] | None) -> str:
+    """What the scores of rows need beyond their codes: `Quantiser.extra`."""
     if metric is Metric.EUCLID:
-        plans: list[tuple[str, NDArray[np.float32] | None, str]] = [("u8", centre, "norm"), ("f16", centre, "norm")]
-    else:
-        about_centre = "norm" if metric is Metric.COSINE else "centre"
-        plans = [("u8", None, ""), ("u8", centre, about_centre), ("f16", centre, about_centre)]
-    queries = sample[: min(SAMPLE_QUERIES, max(1, len(sample) // 4))]
-    rows = sample[len(queries) :] if len(sample) > len(queries) else sample
-    truth = exact_search(queries, rows, min(NEAREST, len(rows)), metric).rows
+        return "norm"
+    if centre is None:
+        return ""
+    return "norm" if metric is Metric.COSINE else "centre"
+
+
+def _chosen(sample: Vectors, metric: Metric) -> Quantiser:
+    centre = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+    plans: list[tuple[str, NDArray[np.float32] | None]] = [("u8", centre), ("f16", centre)]
+    if metric is not Metric.EUCLID:
+        plans.insert(0, ("u8", None))
+    asked = _asked(sample, metric)
     best: Quantiser | None = None
-    for form, middle, extra in plans:
-        made = _measured(_scaled(form, middle, extra, sample), queries, rows, truth)
+    for form, middle in plans:
+        made = _measured(_scaled(form, middle, extra_of(metric, middle), sample), *asked)
         if made.recall >= ENOUGH:
             return made
         if best is None or made.recall > best.recall:
             best = made
     assert best is not None
     return best
+
+
+def _asked(sample: Vectors, metric: Metric) -> tuple[Vectors, Vectors, Rows]:
+    """(queries, rows, the rows' true nearest to them): the first ones of a sample are asked for among the others."""
+    queries = sample[: min(SAMPLE_QUERIES, max(1, len(sample) // 4))]
+    rows = sample[len(queries) :] if len(sample) > len(queries) else sample
+    return queries, rows, exact_search(queries, rows, min(NEAREST, len(rows)), metric).rows
 
 
 def _sample(vectors: Vectors, seed: int) -> Vectors:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from vss.points import EMPTY_PAYLOAD
-from vss.protocols import Indexers
+from vss.protocols import Extender, Indexers
 from vss.recall import calibrate
 from vss.schema import IndexSettings, Schema
 from vss.storage.artifacts import Artifact, ArtifactStore, fsync_folder
@@ -29,7 +29,7 @@ from vss.storage.columns import FORM
 from vss.storage.ids import write_ids
 from vss.storage.manifest import CalibrationPoint, ColumnRecord, SegmentRecord, VectorsRecord
 from vss.storage.npy import NpyWriter, map_npy, save_npy
-from vss.types import Progress, Rows, Vectors, no_progress
+from vss.types import Mask, Progress, Rows, Vectors, no_progress
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,17 @@ class Block:
     payloads: Sequence[bytes]
     versions: Rows
     vectors: Mapping[str, tuple[Rows, Vectors]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A stored segment whose living rows, in their order, are the first ones of a new segment.
+
+    alive: `(n,)` which of its rows those are
+    """
+
+    record: SegmentRecord
+    alive: Mask
 
 
 class SegmentBuilder:
@@ -180,12 +191,17 @@ class SegmentBuilder:
         *,
         threads: int,
         progress: Progress = no_progress,
+        extends: Base | None = None,
     ) -> SegmentRecord:
-        """Build what `settings` ask for, calibrate it, and store every file. `progress` counts indexed vectors."""
+        """Build what `settings` ask for, calibrate it, and store every file. `progress` counts indexed vectors.
+
+        extends: what was added first; where its indexes are such as are asked for, theirs are extended
+        """
         self._close()
         id_paths, replaced = write_ids(self._folder, self._keys)
         vectors = {
-            name: self._index(name, artifacts, indexers, settings, threads, progress) for name in self._schema.vectors
+            name: self._index(name, artifacts, indexers, settings, threads, progress, extends)
+            for name in self._schema.vectors
         }
         return SegmentRecord(
             id=secrets.token_hex(8),
@@ -217,6 +233,7 @@ class SegmentBuilder:
         settings: IndexSettings,
         threads: int,
         progress: Progress,
+        extends: Base | None,
     ) -> VectorsRecord:
         data, places = self._vectors[name]
         schema = self._schema.vectors[name]
@@ -225,7 +242,14 @@ class SegmentBuilder:
         builder = indexers.builder(spec.kind)
         out = self._folder / f"index-{len(list(self._folder.glob('index-*')))}"
         out.mkdir()
-        builder.build(vectors, spec, out, threads=threads, progress=progress)
+        before = None if extends is None else extends.record.vectors.get(name)
+        if extends is not None and before is not None and before.index == spec and isinstance(builder, Extender):
+            living = extends.alive if before.rows is None else extends.alive[map_npy(artifacts.path(before.rows))]
+            built = {file: artifacts.path(one) for file, one in before.files.items()}
+            kept = np.flatnonzero(living)
+            builder.extend(built, spec, kept, vectors, out, threads=threads, progress=progress)
+        else:
+            builder.build(vectors, spec, out, threads=threads, progress=progress)
         files = {path.name: path for path in sorted(out.iterdir())}
         calibration: tuple[CalibrationPoint, ...] = ()
         efforts = builder.efforts(spec)

@@ -18,9 +18,10 @@ from vss.errors import Code, VssError
 from vss.protocols import Indexers
 from vss.schema import Schema
 from vss.storage.artifacts import ArtifactStore
-from vss.storage.build import Block, SegmentBuilder, store_rows
+from vss.storage.build import Base, Block, SegmentBuilder, store_rows
 from vss.storage.collection import Collection
 from vss.storage.manifest import Manifest, SegmentRecord
+from vss.storage.merge import live_rows
 from vss.storage.npy import map_npy
 from vss.storage.publish import CHEAP_ATTEMPTS, Publisher, successor, until_published
 from vss.storage.segment import Segment
@@ -45,13 +46,15 @@ def compact(
 ) -> Manifest:
     """Make one indexed segment of `merged` and publish. `progress` counts indexed vectors.
 
+    The largest of them comes first, so that the others can be inserted into its index.
     Raises VssError: CONFLICT when another job merged the same segments meanwhile, CORRUPT.
     """
     with ExitStack() as stack:
         staged = stack.enter_context(staging_folder(collection.staging, "fold"))
         builder = stack.enter_context(SegmentBuilder(collection.schema, staged / "segment"))
         sources: dict[str, Mask] = {}
-        for record in merged:
+        largest = max(merged, key=live_rows)
+        for record in (largest, *(one for one in merged if one is not largest)):
             segment = Segment(record, collection.artifacts, indexers)
             stack.callback(segment.close)
             sources[record.id] = alive_rows(record, collection.artifacts)
@@ -60,7 +63,14 @@ def compact(
         built = None
         if builder.rows:
             settings = collection.schema.index
-            built = builder.finish(collection.artifacts, indexers, settings, threads=threads, progress=progress)
+            built = builder.finish(
+                collection.artifacts,
+                indexers,
+                settings,
+                threads=threads,
+                progress=progress,
+                extends=Base(largest, sources[largest.id]),
+            )
 
         def once() -> Manifest:
             manifest = collection.current()

@@ -61,16 +61,71 @@ GraphBuilder::GraphBuilder(const Scores &scores, const Codes &codes, const float
       settings_{settings.degree, std::clamp<std::size_t>(settings.width, 1, codes.count), settings.alpha},
       graph_{neighbours_.data(), codes.count, room_, &entry_, 1} {}
 
-void GraphBuilder::insert(const std::int32_t *rows, std::size_t count, std::size_t threads) {
-    // Two threads would write the edges of a row that is there twice.
+// Two threads would write the edges of a row that is there twice.
+void GraphBuilder::mark(const std::int32_t *rows, std::size_t count) {
     for (std::size_t i = 0; i < count; ++i) {
-        const auto row = static_cast<std::size_t>(rows[i]);
-        if (inserted_[row]) {
-            for (std::size_t j = 0; j < i; ++j) inserted_[static_cast<std::size_t>(rows[j])] = false;
+        if (rows[i] < 0) continue;
+        if (inserted_[static_cast<std::size_t>(rows[i])]) {
+            for (std::size_t j = 0; j < i; ++j) {
+                if (rows[j] >= 0) inserted_[static_cast<std::size_t>(rows[j])] = false;
+            }
             throw std::invalid_argument("rows: one is inserted already, or stands there twice");
         }
-        inserted_[row] = true;
+        inserted_[static_cast<std::size_t>(rows[i])] = true;
     }
+}
+
+void GraphBuilder::adopt(const std::int32_t *graph, std::size_t count, const std::int32_t *rows, std::size_t threads) {
+    mark(rows, count);
+    threads = std::clamp<std::size_t>(threads, 1, kMostThreads);
+    if (workers_.size() < threads) workers_.resize(threads);
+    const Graph old{graph, count, settings_.degree, nullptr, 0};
+    in_parallel(count, threads, [&](std::size_t worker, std::size_t i) {
+        if (rows[i] >= 0) adopt_row(old, rows, static_cast<std::int32_t>(i), workers_[worker]);
+    });
+}
+
+void GraphBuilder::adopt_row(const Graph &old, const std::int32_t *rows, std::int32_t from, Worker &worker) {
+    const std::int32_t row = rows[from];
+    Visited &seen = worker.scratch.visited;
+    seen.start(codes_.count);
+    seen.mark(row);
+    worker.rows.clear();
+    // Takes what stands in a row of the old graph and is not there yet, at most so many.
+    const auto take = [&](std::int32_t of, std::size_t most) {
+        const std::int32_t *links = old.of(of);
+        for (std::size_t i = 0; i < old.degree && links[i] >= 0 && most > 0; ++i) {
+            const std::int32_t other = rows[links[i]];
+            if (other < 0 || seen.mark(other)) continue;
+            worker.rows.push_back(other);
+            --most;
+        }
+    };
+    take(from, old.degree);
+    const std::int32_t *links = old.of(from);
+    for (std::size_t i = 0; i < old.degree && links[i] >= 0; ++i) {
+        // Of the entry's links each is replaced by one near it: they must go on leading everywhere.
+        if (rows[links[i]] < 0) take(links[i], row == entry_ ? 1 : old.degree);
+    }
+    if (worker.rows.size() <= settings_.degree) {
+        std::fill(std::copy(worker.rows.begin(), worker.rows.end(), of(row)), of(row) + room_, -1);
+        return;
+    }
+    queries_.ask(row, worker.query);
+    worker.candidates.clear();
+    gather(row, worker.rows.data(), worker.rows.size(), worker);
+    // No more than a walk would have brought: pruning compares each with each.
+    const std::size_t most = std::max(settings_.width, settings_.degree);
+    if (worker.candidates.size() > most) {
+        const auto end = worker.candidates.begin() + static_cast<std::ptrdiff_t>(most);
+        std::nth_element(worker.candidates.begin(), end, worker.candidates.end(), nearer);
+        worker.candidates.resize(most);
+    }
+    prune(row, worker);
+}
+
+void GraphBuilder::insert(const std::int32_t *rows, std::size_t count, std::size_t threads) {
+    mark(rows, count);
     threads = std::clamp<std::size_t>(threads, 1, kMostThreads);
     if (workers_.size() < threads) workers_.resize(threads);
     in_parallel(count, threads, [&](std::size_t worker, std::size_t i) { place(rows[i], workers_[worker]); });
@@ -141,9 +196,6 @@ void GraphBuilder::link_back(std::int32_t row, const std::int32_t *others, std::
 }
 
 void GraphBuilder::prune(std::int32_t row, Worker &worker) {
-    const auto nearer = [](const Candidate &a, const Candidate &b) {
-        return a.distance != b.distance ? a.distance < b.distance : a.row < b.row;
-    };
     std::vector<Candidate> &left = worker.candidates;
     std::sort(left.begin(), left.end(), nearer);
     worker.kept.clear();

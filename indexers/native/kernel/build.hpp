@@ -30,6 +30,10 @@ class GraphBuilder {
     GraphBuilder(const GraphBuilder &) = delete;
     GraphBuilder &operator=(const GraphBuilder &) = delete;
 
+    // Starts from the graph of other rows, `count` x `settings.degree`, before anything is inserted: `rows[i]` is its row
+    // i here, or -1 where that is gone. In place of a link to a row that is gone come that row's own (FreshDiskANN: Singh
+    // et al. 2021, arXiv:2105.09613). std::invalid_argument, and nothing is adopted, where a row stands there twice.
+    void adopt(const std::int32_t *graph, std::size_t count, const std::int32_t *rows, std::size_t threads);
     // Inserts rows that are not in the graph yet. std::invalid_argument, and nothing is inserted, where one is.
     void insert(const std::int32_t *rows, std::size_t count, std::size_t threads);
     // Cuts every row to `degree` edges and writes them to `out`, count x degree, -1 behind the last one of a row.
@@ -40,6 +44,9 @@ class GraphBuilder {
         float distance;
         std::int32_t row;
     };
+    static bool nearer(const Candidate &a, const Candidate &b) {
+        return a.distance != b.distance ? a.distance < b.distance : a.row < b.row;
+    }
     struct Worker {
         Scratch scratch;
         Query query;
@@ -53,6 +60,9 @@ class GraphBuilder {
         const float found = base_[row] - 2 * score;
         return found == found ? found : std::numeric_limits<float>::infinity();
     }
+    // Marks rows as inserted; std::invalid_argument, and none is, where one is already. -1 is no row.
+    void mark(const std::int32_t *rows, std::size_t count);
+    void adopt_row(const Graph &old, const std::int32_t *rows, std::int32_t from, Worker &worker);
     void place(std::int32_t row, Worker &worker);
     void link_back(std::int32_t row, const std::int32_t *others, std::size_t count, Worker &worker);
     // Gives each row that no path leads to an edge from the nearest row that one does lead to, in place of an edge to a

@@ -206,6 +206,20 @@ class Builder {
                    floats(base, count_, "base"), checked(entry, count_), checked(degree, width, alpha)),
           degree_(degree) {}
 
+    void adopt(const Array<std::int32_t> &graph, const Array<std::int32_t> &rows, std::size_t threads) {
+        require(graph.ndim() == 2 && static_cast<std::size_t>(graph.shape(1)) == degree_, "graph: another degree");
+        require(rows.ndim() == 1 && rows.shape(0) == graph.shape(0), "rows: another number than the graph has");
+        require_aligned(graph, "graph");
+        require_aligned(rows, "rows");
+        const auto size = static_cast<std::size_t>(rows.shape(0));
+        check_ids(graph.data(), size * degree_, -1, size, "graph");
+        check_ids(rows.data(), size, -1, count_, "rows");
+        const std::int32_t *links = graph.data(), *data = rows.data();
+        const py::gil_scoped_release others_may_run;
+        const std::lock_guard<std::mutex> alone(changing_);
+        builder_.adopt(links, size, data, threads);
+    }
+
     void insert(const Array<std::int32_t> &rows, std::size_t threads) {
         require(rows.ndim() == 1, "rows: wanted one dimension");
         require_aligned(rows, "rows");
@@ -289,6 +303,8 @@ PYBIND11_MODULE(_kernel, module) {
              py::arg("codes"), py::arg("dim"), py::arg("scale"), py::arg("extra").none(true),
              py::arg("base").noconvert(), py::arg("entry"),
              py::arg("degree"), py::arg("width"), py::arg("alpha"), py::arg("kernel") = "")
+        .def("adopt", &vss::Builder::adopt, py::arg("graph").noconvert(), py::arg("rows").noconvert(),
+             py::arg("threads"))
         .def("insert", &vss::Builder::insert, py::arg("rows").noconvert(), py::arg("threads"))
         .def("finish", &vss::Builder::finish, py::arg("threads"));
 }
