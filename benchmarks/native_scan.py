@@ -3,8 +3,8 @@
     python -m benchmarks.native_scan [vectors.npy] [--rows 6600]
 
 One thread. The default data is clustered-128 with 100,000 points; a `.npy` is taken under Cosine. Queries are 500 rows
-that were held out, asked one at a time. The unfiltered search has the least width whose recall@10 reaches .95. Five interleaved
-repetitions; one JSON line a figure. "call" is a search of an index of one point less that of no query at all.
+that were held out, asked one at a time. The unfiltered search has the least width whose recall@10 reaches .95. Five
+interleaved repetitions; one JSON line a figure. "call" is a search of an index of one point less one without a query.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from indexers.native import _kernel
 from vss.distance import exact_search
 from vss.errors import Code, VssError, invalid
 from vss.protocols import IndexSpec
-from vss.types import Hits, Mask, Rows, Vectors
+from vss.types import Hits, Mask, Vectors
 
 DEFAULT_EFFORT = 48
 
@@ -63,7 +63,8 @@ class Native:
     ) -> Hits:
         allowed = int(np.count_nonzero(allow))
         if allowed <= max(SCAN_BELOW, SCAN_ROWS_PER_EFFORT * width):
-            return self._scan(searcher, queries, k, _rows(allow), width)
+            listed = np.flatnonzero(allow).astype(np.int32)
+            return Hits(*searcher.scan(queries, k, max(width, RESCORED_OF_SCAN, 2 * k), listed))
         rows, scores, sure = searcher.search_allowed(queries, k, width, allow)
         unsure = np.flatnonzero(~sure | (rows[:, min(k, allowed) - 1] < 0)) if k else np.empty(0, np.int64)
         if len(unsure):
@@ -72,14 +73,6 @@ class Native:
             rows[unsure], scores[unsure] = found.rows, found.scores
         return Hits(rows, scores)
 
-    def _scan(self, searcher: _kernel.Searcher, queries: Vectors, k: int, rows: Rows, width: int) -> Hits:
-        return Hits(*searcher.scan(queries, k, max(width, RESCORED_OF_SCAN, 2 * k), rows))
-
     def close(self) -> None:
         """Let go of the arrays; searches under way finish."""
         self._open = None
-
-
-def _rows(allow: Mask) -> Rows:
-    rows: Rows = np.flatnonzero(allow).astype(np.int32)
-    return rows
