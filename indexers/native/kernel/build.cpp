@@ -83,6 +83,15 @@ void GraphBuilder::adopt(const std::int32_t *graph, std::size_t count, const std
     in_parallel(count, threads, [&](std::size_t worker, std::size_t i) {
         if (rows[i] >= 0) adopt_row(old, rows, static_cast<std::int32_t>(i), workers_[worker]);
     });
+    // Links that came from rows that are gone are missing too: without these a tenth gone cost .002 of recall@10 at each
+    // width from 16 to 64 (15,000 x 384, five times in a row).
+    std::vector<std::int32_t> repaired;
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::int32_t *links = old.of(static_cast<std::int32_t>(i));
+        const auto gone = [&](std::int32_t link) { return link >= 0 && rows[link] < 0; };
+        if (rows[i] >= 0 && std::any_of(links, links + old.degree, gone)) repaired.push_back(rows[i]);
+    }
+    link_all_back(repaired.data(), repaired.size(), threads);
 }
 
 void GraphBuilder::adopt_row(const Graph &old, const std::int32_t *rows, std::int32_t from, Worker &worker) {
@@ -129,6 +138,10 @@ void GraphBuilder::insert(const std::int32_t *rows, std::size_t count, std::size
     threads = std::clamp<std::size_t>(threads, 1, kMostThreads);
     if (workers_.size() < threads) workers_.resize(threads);
     in_parallel(count, threads, [&](std::size_t worker, std::size_t i) { place(rows[i], workers_[worker]); });
+    link_all_back(rows, count, threads);
+}
+
+void GraphBuilder::link_all_back(const std::int32_t *rows, std::size_t count, std::size_t threads) {
     std::vector<std::pair<std::int32_t, std::int32_t>> back;
     for (std::size_t i = 0; i < count; ++i) {
         const std::int32_t *own = of(rows[i]);

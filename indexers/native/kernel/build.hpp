@@ -64,6 +64,8 @@ class GraphBuilder {
     void mark(const std::int32_t *rows, std::size_t count);
     void adopt_row(const Graph &old, const std::int32_t *rows, std::int32_t from, Worker &worker);
     void place(std::int32_t row, Worker &worker);
+    // Gives what these rows link to a link back.
+    void link_all_back(const std::int32_t *rows, std::size_t count, std::size_t threads);
     void link_back(std::int32_t row, const std::int32_t *others, std::size_t count, Worker &worker);
     // Gives each row that no path leads to an edge from the nearest row that one does lead to, in place of an edge to a
     // row that has others (after NSG: Fu et al. 2017, arXiv:1707.00143). Whether there was no such row.
