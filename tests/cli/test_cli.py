@@ -125,6 +125,8 @@ class Stopped(Silent):
         if name == {phase!r}:
             os.kill(os.getpid(), signal.{signal})
 
+# A test run in the background is deaf to SIGINT, and what it starts would be too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 bars.reporter = lambda console: Stopped()
 main.app()
 """
