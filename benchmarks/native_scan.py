@@ -22,6 +22,7 @@ import numpy as np
 
 from api.bench.report import Report, ratios, rounds, spread
 from api.bench.shapes import SHAPES
+from indexers.native import _kernel
 from indexers.native.builder import EFFORTS, NativeBuilder
 from indexers.native.index import Native
 from vss.distance import exact_search
@@ -102,7 +103,7 @@ def _built(vectors: Vectors, metric: Metric, folder: Path) -> Native:
     return builder.open({path.name: path for path in out.iterdir()}, spec, vectors)
 
 
-def _opened(index: Native):  # type: ignore[no-untyped-def]
+def _opened(index: Native) -> _kernel.Searcher:
     assert index._open is not None
     return index._open[0]
 
