@@ -263,18 +263,17 @@ def _graph_builder(
 ) -> _kernel.Builder:
     """The graph of these rows, with none inserted yet."""
     count = len(vectors)
-    squares = np.empty(count, np.float32)
-    for start in range(0, count, 65_536):
-        block = np.asarray(vectors[start : start + 65_536])
-        if quantiser.centre is not None:
-            block = block - quantiser.centre
-        squares[start : start + 65_536] = np.einsum("nd,nd->n", block, block)
-    alpha = float(spec.params["alpha"])
-    own: NDArray[np.float32] | None
+    squares = np.zeros(count, np.float32)
+    own: NDArray[np.float32] | None = None
     if spec.metric is Metric.DOT:
-        # Near is what has a large product, whatever its length; there alpha has no meaning.
-        own, squares, alpha = None, np.zeros(count, np.float32), 1.0
+        alpha = 1.0  # near is what has a large product, whatever its length; there it has no meaning
     else:
+        alpha = float(spec.params["alpha"])
+        for start in range(0, count, 65_536):
+            block = np.asarray(vectors[start : start + 65_536])
+            if quantiser.centre is not None:
+                block = block - quantiser.centre
+            squares[start : start + 65_536] = np.einsum("nd,nd->n", block, block)
         own = (squares * np.float32(-0.5)).astype(np.float32)
     return _kernel.Builder(
         codes,

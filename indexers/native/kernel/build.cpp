@@ -120,9 +120,7 @@ void GraphBuilder::adopt_row(const Graph &old, const std::int32_t *rows, std::in
         std::fill(std::copy(worker.rows.begin(), worker.rows.end(), of(row)), of(row) + room_, -1);
         return;
     }
-    queries_.ask(row, worker.query);
-    worker.candidates.clear();
-    gather(row, worker.rows.data(), worker.rows.size(), worker);
+    gather(row, worker);
     // No more than a walk would have brought: pruning compares each with each.
     const std::size_t most = std::max(settings_.width, settings_.degree);
     if (worker.candidates.size() > most) {
@@ -173,12 +171,15 @@ void GraphBuilder::place(std::int32_t row, Worker &worker) {
     prune(row, worker);
 }
 
-void GraphBuilder::gather(std::int32_t row, const std::int32_t *rows, std::size_t count, Worker &worker) {
+void GraphBuilder::gather(std::int32_t row, Worker &worker) {
+    const std::size_t count = worker.rows.size();
     worker.sums.resize(std::max(worker.sums.size(), count));
     worker.scores.resize(std::max(worker.scores.size(), count));
-    worker.query.score(scores_, codes_, rows, count, worker.sums.data(), worker.scores.data());
+    queries_.ask(row, worker.query);
+    worker.query.score(scores_, codes_, worker.rows.data(), count, worker.sums.data(), worker.scores.data());
+    worker.candidates.clear();
     for (std::size_t i = 0; i < count; ++i) {
-        worker.candidates.push_back({distance(row, worker.scores[i]), rows[i]});
+        worker.candidates.push_back({distance(row, worker.scores[i]), worker.rows[i]});
     }
 }
 
@@ -202,9 +203,7 @@ void GraphBuilder::link_back(std::int32_t row, const std::int32_t *others, std::
         std::copy(worker.rows.begin(), worker.rows.end(), own);
         return;
     }
-    queries_.ask(row, worker.query);
-    worker.candidates.clear();
-    gather(row, worker.rows.data(), worker.rows.size(), worker);
+    gather(row, worker);
     prune(row, worker);
 }
 
@@ -256,9 +255,7 @@ void GraphBuilder::finish(std::int32_t *out, std::size_t threads) {
         if (of(row)[settings_.degree] >= 0) {
             Worker &own = workers_[worker];
             own.rows.assign(of(row), std::find(of(row), of(row) + room_, -1));
-            queries_.ask(row, own.query);
-            own.candidates.clear();
-            gather(row, own.rows.data(), own.rows.size(), own);
+            gather(row, own);
             prune(row, own);
         }
         std::copy(of(row), of(row) + settings_.degree, out + i * settings_.degree);

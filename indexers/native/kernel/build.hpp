@@ -71,7 +71,8 @@ class GraphBuilder {
     // row that has others (after NSG: Fu et al. 2017, arXiv:1707.00143). Whether there was no such row.
     bool connect(std::int32_t *out);
     void prune(std::int32_t row, Worker &worker);
-    void gather(std::int32_t row, const std::int32_t *rows, std::size_t count, Worker &worker);
+    // Lets the candidates be `worker.rows`, with how far each lies from the row.
+    void gather(std::int32_t row, Worker &worker);
     std::int32_t *of(std::int32_t row) { return neighbours_.data() + static_cast<std::size_t>(row) * room_; }
 
     const Scores &scores_;

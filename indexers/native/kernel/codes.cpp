@@ -2,20 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 namespace vss {
 namespace {
 
 constexpr float kQueryLevels = 64;  // see Scores::dot_u8
-
-float half_to_float(std::uint16_t half) {
-    const std::uint32_t bits = static_cast<std::uint32_t>(half & 0x7fff) << 13;
-    float value;
-    std::memcpy(&value, &bits, sizeof value);
-    value *= 0x1p112F;
-    return (half & 0x8000) != 0 ? -value : value;
-}
 
 }  // namespace
 

@@ -7,8 +7,6 @@
 namespace vss {
 namespace {
 
-constexpr std::size_t kBlock = 512;  // rows that a scan scores at once
-
 // A beam wider than there are rows would only take memory; one of no width has no place.
 std::size_t beam_width(std::size_t wanted, std::size_t k, std::size_t rows) {
     return std::max<std::size_t>(1, std::min(std::max(wanted, k), rows));
@@ -26,7 +24,7 @@ void Engine::search(const float *query, std::size_t width, Answer answer) const 
     Scratch &scratch = scratch_of_this_thread();
     scratch.query.prepare(codes_, query);
     walk(scores_, codes_, graph_, beam_width(width, answer.k, codes_.count), scratch);
-    rescore(query, scratch.beam, scratch.beam.size(), scratch, answer);
+    rescore(query, scratch, answer);
 }
 
 bool Engine::search_allowed(const float *query, const std::uint8_t *allow, std::size_t allowed, std::size_t width,
@@ -43,7 +41,7 @@ bool Engine::search_allowed(const float *query, const std::uint8_t *allow, std::
                             static_cast<double>(std::max<std::size_t>(1, codes_.count));
     if (static_cast<double>(starts.size()) < expected / 2 || starts.empty()) return false;
     walk_allowed(scores_, codes_, graph_, allow, starts.data(), starts.size(), width, scratch);
-    rescore(query, scratch.beam, scratch.beam.size(), scratch, answer);
+    rescore(query, scratch, answer);
     return true;
 }
 
@@ -52,12 +50,8 @@ void Engine::scan(const float *query, const std::int32_t *rows, std::size_t firs
     Scratch &scratch = scratch_of_this_thread();
     scratch.query.prepare(codes_, query);
     scratch.beam.start(beam_width(rescore_rows, answer.k, count));
-    if (scratch.rows.size() < kBlock) {
-        scratch.rows.resize(kBlock);
-        scratch.sums.resize(kBlock);
-        scratch.scores.resize(kBlock);
-    }
     constexpr std::size_t kStep = 16, kAhead = 16;
+    scratch.reserve(kStep);
     for (std::size_t start = 0; start < count; start += kStep) {
         const std::size_t size = std::min(kStep, count - start);
         if (rows == nullptr) {
@@ -74,16 +68,13 @@ void Engine::scan(const float *query, const std::int32_t *rows, std::size_t firs
             scratch.beam.offer(scratch.scores[i], static_cast<std::int32_t>(row));
         }
     }
-    rescore(query, scratch.beam, scratch.beam.size(), scratch, answer);
+    rescore(query, scratch, answer);
 }
 
-void Engine::rescore(const float *query, const Beam &beam, std::size_t most, Scratch &scratch, Answer answer) const {
-    const std::size_t count = std::min(most, beam.size());
-    if (scratch.rows.size() < count) {
-        scratch.rows.resize(count);
-        scratch.sums.resize(count);
-        scratch.scores.resize(count);
-    }
+void Engine::rescore(const float *query, Scratch &scratch, Answer answer) const {
+    const Beam &beam = scratch.beam;
+    const std::size_t count = beam.size();
+    scratch.reserve(count);
     for (std::size_t i = 0; i < count; ++i) {
         scratch.rows[i] = beam.row(i);
         const char *at = reinterpret_cast<const char *>(vectors_.data + static_cast<std::size_t>(beam.row(i)) * vectors_.dim);

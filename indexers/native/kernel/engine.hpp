@@ -42,7 +42,8 @@ class Engine {
               Answer answer) const;
 
   private:
-    void rescore(const float *query, const Beam &beam, std::size_t most, Scratch &scratch, Answer answer) const;
+    // The exact scores of what the beam holds, and the best of them.
+    void rescore(const float *query, Scratch &scratch, Answer answer) const;
 
     const Scores &scores_;
     Measure measure_;

@@ -13,15 +13,14 @@ void offer_all(const Scores &scores, const Codes &codes, Scratch &scratch, std::
     for (std::size_t i = 0; i < count; ++i) scratch.beam.offer(scratch.scores[i], scratch.rows[i]);
 }
 
-void reserve(Scratch &scratch, std::size_t count) {
-    if (scratch.rows.size() < count) {
-        scratch.rows.resize(count);
-        scratch.sums.resize(count);
-        scratch.scores.resize(count);
-    }
-}
-
 }  // namespace
+
+void Scratch::reserve(std::size_t count) {
+    if (rows.size() >= count) return;
+    rows.resize(count);
+    sums.resize(count);
+    scores.resize(count);
+}
 
 void Visited::start(std::size_t count) {
     if (marks_.size() < count || now_ == 255) {
@@ -72,7 +71,7 @@ std::int32_t Beam::after() const {
 }
 
 void walk(const Scores &scores, const Codes &codes, const Graph &graph, std::size_t width, Scratch &scratch) {
-    reserve(scratch, std::max(graph.degree, graph.entry_count));
+    scratch.reserve(std::max(graph.degree, graph.entry_count));
     scratch.visited.start(graph.count);
     scratch.beam.start(width);
     std::size_t found = 0;
@@ -101,7 +100,7 @@ void walk(const Scores &scores, const Codes &codes, const Graph &graph, std::siz
 void walk_allowed(const Scores &scores, const Codes &codes, const Graph &graph, const std::uint8_t *allow,
                   const std::int32_t *starts, std::size_t start_count, std::size_t width, Scratch &scratch) {
     const std::size_t most = std::max(graph.degree, std::size_t{32});
-    reserve(scratch, std::max({most, graph.entry_count, start_count}));
+    scratch.reserve(std::max({most, graph.entry_count, start_count}));
     scratch.visited.start(graph.count);
     scratch.beam.start(width);
     std::size_t found = 0;

@@ -73,6 +73,9 @@ struct Scratch {
     Query query;
     std::vector<std::int32_t> rows, sums;
     std::vector<float> scores;
+
+    // Makes room for so many rows at once.
+    void reserve(std::size_t count);
 };
 
 // From the entries to the `width` best rows that a greedy walk finds; they are left in `scratch.beam`.

@@ -34,15 +34,6 @@ void dot_u8(const std::uint8_t *codes, std::size_t stride, const std::int8_t *qu
     }
 }
 
-float half_to_float(std::uint16_t half) {
-    // Moving the exponent and multiplying by 2^112 makes subnormals right too; no infinities are ever stored.
-    std::uint32_t bits = static_cast<std::uint32_t>(half & 0x7fff) << 13;
-    float value;
-    std::memcpy(&value, &bits, sizeof value);
-    value *= 0x1p112F;
-    return (half & 0x8000) != 0 ? -value : value;
-}
-
 void dot_f16(const std::uint16_t *codes, std::size_t stride, const float *query, const std::int32_t *rows,
              std::size_t count, float *out) {
     for (std::size_t i = 0; i < count; ++i) {

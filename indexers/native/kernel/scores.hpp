@@ -5,12 +5,23 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 namespace vss {
 
 // Rows are padded to a multiple of this many components, so that no implementation has a tail to treat.
 constexpr std::size_t kPad = 32;
+
+// A half float's value. No infinities are ever stored.
+inline float half_to_float(std::uint16_t half) {
+    // Moving the exponent and multiplying by 2^112 makes subnormals right too.
+    const std::uint32_t bits = static_cast<std::uint32_t>(half & 0x7fff) << 13;
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    value *= 0x1p112F;
+    return (half & 0x8000) != 0 ? -value : value;
+}
 
 // A table of functions for one set of instructions. `rows` are row numbers; a null pointer means 0, 1, 2, ...
 struct Scores {
