@@ -23,11 +23,15 @@ STATUS: dict[Code, int] = {
     Code.MODEL_FAILED: 503,
     Code.UNAVAILABLE: 503,
     Code.DEADLINE: 504,
-    Code.STORAGE: 507,
+    Code.NO_SPACE: 507,
+    Code.STORAGE: 503,
 }
 
+RETRIED = frozenset({Code.OVERLOADED, Code.UNAVAILABLE, Code.NO_SPACE, Code.STORAGE})
+"""What goes away by itself, or when somebody has made room: a client may send the same request again."""
+
 RETRY_AFTER_SECONDS = 1
-"""What a client is told to wait when it is turned away for load, or while a process is started again."""
+"""What a client is told to wait when it is turned away for load or a failing disk, or while a process starts again."""
 
 INTERNAL = "internal"
 
@@ -35,7 +39,7 @@ INTERNAL = "internal"
 def render(path: str, error: VssError, seconds: float) -> Response:
     """The error in the dialect of the route."""
     headers = {}
-    if error.code in (Code.OVERLOADED, Code.UNAVAILABLE):
+    if error.code in RETRIED:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if error.code is Code.UNAUTHENTICATED:
         headers["WWW-Authenticate"] = "Bearer"

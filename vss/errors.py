@@ -30,6 +30,7 @@ class Code(StrEnum):
     MODEL_FAILED = "model_failed"
     CORRUPT = "corrupt"
     LOCKED = "locked"
+    NO_SPACE = "no_space"
     STORAGE = "storage_failed"
     UNAVAILABLE = "unavailable"
 
