@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from vss.filters import Filter
 from vss.patches import PayloadPatch
@@ -23,11 +24,24 @@ from vss.types import PointId
 Selector = tuple[PointId, ...] | Filter
 
 
+class UpdateMode(StrEnum):
+    """Which points an upsert writes: all, those that are not there yet, or those that are."""
+
+    UPSERT = "upsert"
+    INSERT_ONLY = "insert_only"
+    UPDATE_ONLY = "update_only"
+
+
 @dataclass(frozen=True, slots=True)
 class Upsert:
-    """Write points whole; a later one of the same id wins."""
+    """Write points whole; a later one of the same id wins.
+
+    where: of the points that are there, those that do not pass stay as they are; new ones are written whatever it says
+    """
 
     points: Sequence[Point]
+    mode: UpdateMode = UpdateMode.UPSERT
+    where: Filter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +61,13 @@ class PatchPayload:
 
 @dataclass(frozen=True, slots=True)
 class UpdateVectors:
-    """Replace the vectors that each point names; its payload and other vectors stay. Payloads here are ignored."""
+    """Replace the vectors that each point names; its payload and other vectors stay. Payloads here are ignored.
+
+    where: points that do not pass stay as they are
+    """
 
     points: Sequence[Point]
+    where: Filter | None = None
 
 
 @dataclass(frozen=True, slots=True)

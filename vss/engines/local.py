@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from msgspec.structs import replace
@@ -13,14 +14,22 @@ from vss.errors import Code, VssError
 from vss.points import Point
 from vss.protocols import Indexers
 from vss.schema import IndexSettings, Schema, VectorSchema
+from vss.storage.answers import Answer
 from vss.storage.catalog import AliasAction, Catalog, Entry
 from vss.storage.collection import Collection, remove_collection
-from vss.storage.commit import CommitThread
+from vss.storage.commit import Commit, CommitThread, remembered
 from vss.storage.datadir import DataDir, WriterLock
+from vss.storage.expand import operations_of
 from vss.storage.fold import LIVE_BYTES, LIVE_OPERATIONS, seal
 from vss.storage.manifest import Manifest
 from vss.storage.publish import CHEAP_ATTEMPTS, publish, until_published
 from vss.types import PointId
+
+MAX_UNINDEXED = 200_000
+"""Points of a collection that wait for an index, past which writes are refused: every query scans them all."""
+
+SEAL_PAUSE_SECONDS = 1.0
+"""How long sealing is left alone after it failed."""
 
 
 class LocalEngine:
@@ -28,6 +37,9 @@ class LocalEngine:
 
     writable:  take the writer lock and accept writes. VssError (LOCKED) when another process is the writer
     lock_wait: seconds to wait for that lock
+
+    max_unindexed: points of a collection that wait for an index, past which writes are refused (see `write`)
+    observe:       called, by the thread that writes, with each transaction
     """
 
     def __init__(self, data: DataDir, indexers: Indexers, *, writable: bool, lock_wait: float = 0.0) -> None:
@@ -35,7 +47,10 @@ class LocalEngine:
         self._indexers = indexers
         self._lock = threading.Lock()
         self._writer_lock = WriterLock(data, wait=lock_wait) if writable else None
-        self._commits = CommitThread(self._bound_live_part) if writable else None
+        self._commits = CommitThread(self._make_room, self._bound_live_part, self._observe) if writable else None
+        self._seal_again: dict[Collection, float] = {}
+        self.max_unindexed = MAX_UNINDEXED
+        self.observe: Callable[[Commit], None] | None = None
         self._catalog = Catalog(data)
         self._open: dict[str, Collection] = {}
 
@@ -84,6 +99,7 @@ class LocalEngine:
         with self._lock:
             known = self._open.pop(entry.id, None)
         if known is not None:
+            self._seal_again.pop(known, None)
             known.close()
         remove_collection(self.data.collection(entry.id))
         return True
@@ -139,9 +155,29 @@ class LocalEngine:
         collection = self.collection(name)
         until_published(lambda: seal(collection, self, self._indexers), CHEAP_ATTEMPTS)
 
-    def write(self, name: str, changes: Sequence[Change]) -> Future[int]:
-        """Carry out changes in order (see `CommitThread.submit`). The future gives the last seq, once it is on disk."""
-        return self._writing().submit(self.collection(name), changes)
+    def write(self, name: str, changes: Sequence[Change], once: Answer | None = None) -> Future[int]:
+        """Carry out changes in order (see `CommitThread.submit`). The future gives the last seq, once it is on disk.
+
+        Raises VssError (OVERLOADED) when `max_unindexed` points wait for an index, unless all it does is delete.
+        """
+        commits, collection = self._writing(), self.collection(name)
+        if not all(isinstance(change, Delete) for change in changes):
+            waiting = collection.backlog()
+            if waiting >= self.max_unindexed:
+                raise VssError(
+                    Code.OVERLOADED,
+                    f"{waiting:,} points wait for an index, the limit is {self.max_unindexed:,}; nothing was written",
+                    hint=f"`vss worker` and `vss fold {name}` index them; then send it again. Deletes are still taken",
+                )
+        return commits.submit(collection, changes, once)
+
+    def preview(self, name: str, change: Change) -> int:
+        """How many points a change would write or remove now. VssError as the change itself would raise."""
+        return len({one.key for one in operations_of(change, self.collection(name).view())})
+
+    def remembered(self, name: str, key: str, digest: bytes) -> Answer | None:
+        """What the write of this key was answered. VssError (CONFLICT) when that was another request."""
+        return remembered(self.collection(name), key, digest)
 
     def upsert(self, name: str, points: Sequence[Point]) -> Future[int]:
         """Write points whole; all or none."""
@@ -166,11 +202,42 @@ class LocalEngine:
             raise VssError(Code.LOCKED, "this process only reads", hint="send the write to the server")
         return self._commits
 
+    def _observe(self, commit: Commit) -> None:
+        if self.observe is not None:
+            self.observe(commit)
+
     def _bound_live_part(self, collection: Collection) -> None:
         collection.view()
         operations, size = collection.live_size
-        if operations >= LIVE_OPERATIONS or size >= LIVE_BYTES:
-            seal(collection, self, self._indexers)
+        if (operations >= LIVE_OPERATIONS or size >= LIVE_BYTES) and time.monotonic() >= self._seal_again.get(
+            collection, 0.0
+        ):
+            try:
+                seal(collection, self, self._indexers)
+            except Exception:
+                self._seal_again[collection] = time.monotonic() + SEAL_PAUSE_SECONDS
+                raise
+            self._seal_again.pop(collection, None)
+
+    def _make_room(self, collection: Collection) -> None:
+        """Sealing failed again and again: refuse what would make the live part grow without bound."""
+        operations, size = collection.live_size
+        if operations < 2 * LIVE_OPERATIONS and size < 2 * LIVE_BYTES:
+            return
+        error: Exception | None = None
+        try:
+            self._bound_live_part(collection)
+        except Exception as failed:
+            error = failed
+        collection.view()
+        operations, size = collection.live_size
+        if operations >= 2 * LIVE_OPERATIONS or size >= 2 * LIVE_BYTES:
+            raise VssError(
+                Code.STORAGE,
+                f"{operations:,} operations wait to be sealed and sealing fails"
+                f"{f' ({error})' if error else ''}; nothing was written",
+                hint="the log of the server says why: check the disk. It is tried again with the next write",
+            )
 
     def close(self) -> None:
         """Write what is waiting, close everything, give the writer lock back."""

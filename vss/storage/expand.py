@@ -6,10 +6,12 @@ the log names the points, so that replaying it needs no filter.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 import numpy as np
 
-from vss.changes import Change, Delete, DeleteVectors, PatchPayload, Selector, UpdateVectors, Upsert
+from vss.changes import Change, Delete, DeleteVectors, PatchPayload, Selector, UpdateMode, UpdateVectors, Upsert
 from vss.errors import invalid
 from vss.filters import Filter
 from vss.patches import PayloadPatch, pack_patch, patched
@@ -21,8 +23,8 @@ from vss.storage.view import View
 def needs_view(change: Change) -> bool:
     """Whether the operations depend on what is stored."""
     match change:
-        case Upsert():
-            return False
+        case Upsert(_, mode, where):
+            return mode is not UpdateMode.UPSERT or where is not None
         case Delete(select):
             return isinstance(select, Filter)
         case PatchPayload() | UpdateVectors() | DeleteVectors():
@@ -35,19 +37,28 @@ def operations_of(change: Change, view: View | None) -> list[Operation]:
     Raises VssError (INVALID) when a payload would grow too large; nothing of the change is done then.
     """
     match change:
-        case Upsert(points):
+        case Upsert(points) if not needs_view(change):
             return [
                 Operation(Kind.UPSERT, id_key(point.id), pack_vectors(point.vectors), point.payload) for point in points
             ]
         case Delete(select) if not isinstance(select, Filter):
             return [Operation(Kind.DELETE, id_key(one)) for one in select]
     assert view is not None
+    if isinstance(change, Upsert):
+        # Of one id the last counts before anything else: which it is must not hang on what is stored.
+        last = {id_key(point.id): point for point in change.points}
+        passes = _passing(view, last, change.where)
+        return [
+            Operation(Kind.UPSERT, key, pack_vectors(point.vectors), point.payload)
+            for key, point in last.items()
+            if _wanted(change.mode, passes.get(key))
+        ]
     if isinstance(change, UpdateVectors):
-        there = set(_selected(view, tuple(point.id for point in change.points)))
+        passes = _passing(view, map(id_key, (point.id for point in change.points)), change.where)
         return [
             Operation(Kind.UPDATE_VECTORS, key, pack_vectors(point.vectors))
             for point in change.points
-            if (key := id_key(point.id)) in there
+            if passes.get(key := id_key(point.id))
         ]
     keys = _selected(view, change.select)
     match change:
@@ -60,6 +71,26 @@ def operations_of(change: Change, view: View | None) -> list[Operation]:
         case DeleteVectors(_, names):
             data = msgspec.json.encode(names)
             return [Operation(Kind.DELETE_VECTORS, key, payload=data) for key in keys]
+
+
+def _passing(view: View, keys: Iterable[bytes], where: Filter | None) -> dict[bytes, bool]:
+    """Of the keys that are there, whether their points pass the filter."""
+    allowed = [part.allowed(where) for part in view.parts]
+    found = {}
+    for key in keys:
+        for part, mask in zip(view.parts, allowed, strict=True):
+            row = part.find(key)
+            if row >= 0:
+                found[key] = mask is None or bool(mask[row])
+                break
+    return found
+
+
+def _wanted(mode: UpdateMode, passes: bool | None) -> bool:
+    """Whether to write a point; `passes` is None when it is not there yet."""
+    if passes is None:
+        return mode is not UpdateMode.UPDATE_ONLY
+    return passes and mode is not UpdateMode.INSERT_ONLY
 
 
 def _selected(view: View, select: Selector) -> list[bytes]:

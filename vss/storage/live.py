@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
 
 import msgspec
 import numpy as np
@@ -18,7 +19,7 @@ from vss.filters import Condition, predicate
 from vss.patches import patched, unpack_patch
 from vss.points import key_id
 from vss.schema import Schema
-from vss.storage.log import Kind, Operation, unpack_vectors
+from vss.storage.log import Kind, Operation, unpack_vectors, vector_bytes
 from vss.storage.segment import Segment
 from vss.types import Mask, Rows, Vectors
 
@@ -47,14 +48,18 @@ class _Buffer:
         self.data = np.zeros((_FIRST_ROOM, dim), np.float32)
         self.has = np.zeros(_FIRST_ROOM, np.bool_)
 
-    def put(self, row: int, vector: Vectors | None) -> None:
-        if row == len(self.has):
+    def reserve(self, rows: int) -> None:
+        """Make room for so many rows."""
+        while rows > len(self.has):
             # New arrays, so that snapshots keep reading the old ones.
             self.data = np.concatenate([self.data, np.zeros_like(self.data)])
             self.has = np.concatenate([self.has, np.zeros_like(self.has)])
-        if vector is not None:
-            self.data[row] = vector
-            self.has[row] = True
+
+    def put(self, rows: Sequence[int], vectors: Sequence[bytes]) -> None:
+        """Take the vectors of rows that there is room for, as little-endian float32."""
+        if rows:
+            self.data[rows] = np.frombuffer(b"".join(vectors), "<f4").reshape(len(rows), -1)
+            self.has[rows] = True
 
 
 @dataclass(slots=True)
@@ -75,12 +80,17 @@ class LivePart:
         self._payloads: list[bytes] = []
         self._versions: list[int] = []
         self._newest = _Newest()
-        self._alive: list[bool] = []
+        self._alive = np.zeros(_FIRST_ROOM, np.bool_)
         self._hidden: list[set[int]] = [set() for _ in segments]
         self._patches: list[Patches] = [{} for _ in segments]
         self._masks: list[Mask | None] = [segment.alive for segment in segments]
         self.operations = 0
         self.bytes = 0
+
+    @property
+    def points(self) -> int:
+        """Points that it holds."""
+        return len(self._newest.rows)
 
     def apply(self, operations: Sequence[Operation]) -> None:
         """Take operations whose seq is higher than all before."""
@@ -88,22 +98,35 @@ class LivePart:
         hidden = [len(rows) for rows in self._hidden]
         # Snapshots hold the dictionaries of before.
         self._patches = [dict(patches) for patches in self._patches]
-        for operation in operations:
-            self._apply(operation)
-            self.operations += 1
-            self.bytes += len(operation.vectors) + len(operation.payload) + len(operation.key)
+        for upserts, run in groupby(operations, key=_is_upsert):
+            if upserts:
+                self._upsert(list(run))
+            else:
+                for operation in run:
+                    self._apply(operation)
+        self.operations += len(operations)
+        self.bytes += sum(len(one.vectors) + len(one.payload) + len(one.key) for one in operations)
         for number, before in enumerate(hidden):
             if len(self._hidden[number]) > before:
                 self._masks[number] = self._mask(number)
 
+    def _upsert(self, run: Sequence[Operation]) -> None:
+        """Nearly all that is ever written comes in runs of these: their vectors are copied together."""
+        new = []
+        for operation in run:
+            sealed = self._sealed(operation.key)
+            if sealed is not None:
+                if self._version(*sealed) >= operation.seq:
+                    continue  # a bulk import that started later has this point
+                self._hide(*sealed)
+            new.append(operation)
+        self._append([(one.key, vector_bytes(one.vectors), one.payload, one.seq) for one in new])
+
     def _apply(self, operation: Operation) -> None:
         sealed = self._sealed(operation.key)
         if sealed is not None and self._version(*sealed) >= operation.seq:
-            return  # a bulk import that started later has this point
+            return
         match operation.kind:
-            case Kind.UPSERT:
-                self._remove(operation.key, sealed)
-                self._add(operation.key, unpack_vectors(operation.vectors), operation.payload, operation.seq)
             case Kind.DELETE:
                 self._remove(operation.key, sealed)
             case Kind.PATCH_PAYLOAD:
@@ -127,11 +150,13 @@ class LivePart:
         patch = self._patches[number].get(row)
         return patch[0] if patch else self._segments[number].payload(row)
 
+    def _hide(self, number: int, row: int) -> None:
+        self._hidden[number].add(row)
+        self._patches[number].pop(row, None)
+
     def _remove(self, key: bytes, sealed: tuple[int, int] | None) -> None:
         if sealed is not None:
-            number, row = sealed
-            self._hidden[number].add(row)
-            self._patches[number].pop(row, None)
+            self._hide(*sealed)
         before = self._newest.rows.pop(key, None)
         if before is not None:
             self._alive[before] = False
@@ -172,14 +197,27 @@ class LivePart:
         return {name: buffer.data[row] for name, buffer in self._buffers.items() if buffer.has[row]}
 
     def _add(self, key: bytes, vectors: Mapping[str, Vectors], payload: bytes, seq: int) -> None:
-        row = len(self._keys)
+        self._append([(key, {name: vector.tobytes() for name, vector in vectors.items()}, payload, seq)])
+
+    def _append(self, new: Sequence[tuple[bytes, Mapping[str, bytes], bytes, int]]) -> None:
+        """Add rows of key, vectors, payload and sequence number; the last one of a key counts."""
+        start, end = len(self._keys), len(self._keys) + len(new)
+        while end > len(self._alive):
+            self._alive = np.concatenate([self._alive, np.zeros_like(self._alive)])
         for name, buffer in self._buffers.items():
-            buffer.put(row, vectors.get(name))
-        self._keys.append(key)
-        self._payloads.append(payload)
-        self._versions.append(seq)
-        self._alive.append(True)
-        self._newest.rows[key] = row
+            buffer.reserve(end)
+            there = [(row, data) for row, (_, vectors, _, _) in enumerate(new, start) if (data := vectors.get(name))]
+            buffer.put([row for row, _ in there], [data for _, data in there])
+        self._alive[start:end] = True
+        rows = self._newest.rows
+        for row, (key, _, payload, seq) in enumerate(new, start):
+            before = rows.get(key)
+            if before is not None:
+                self._alive[before] = False
+            rows[key] = row
+            self._keys.append(key)
+            self._payloads.append(payload)
+            self._versions.append(seq)
 
     def _mask(self, number: int) -> Mask:
         mask = np.ones(len(self._segments[number]), np.bool_)
@@ -193,7 +231,7 @@ class LivePart:
         """The live rows now, and what lies over each segment."""
         rows = len(self._keys)
         live = LiveSnapshot(
-            np.asarray(self._alive, np.bool_),
+            self._alive[:rows].copy(),
             self._keys,
             self._payloads,
             self._versions,
@@ -201,6 +239,10 @@ class LivePart:
             self._newest,
         )
         return live, [Overlay(*both) for both in zip(self._masks, self._patches, strict=True)]
+
+
+def _is_upsert(operation: Operation) -> bool:
+    return operation.kind is Kind.UPSERT
 
 
 class LiveSnapshot:
