@@ -76,7 +76,7 @@ def test_a_changed_manifest_is_found(folded: tuple[Collection, Manifest], indexe
 
 def test_a_newer_format_is_refused(engine: LocalEngine, indexers: Indexers) -> None:
     collection = engine.collection("c")
-    connection = collection.log._writer
+    connection = collection.log._committer._trusted()
     connection.execute("UPDATE pointer SET format = 99")
     with pytest.raises(VssError, match="format 99") as caught:
         reopened(collection, indexers)

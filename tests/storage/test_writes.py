@@ -19,6 +19,7 @@ from vss.protocols import Indexers
 from vss.storage import fold as folding
 from vss.storage.datadir import DataDir, WriterLock
 from vss.storage.log import Kind, Log, Operation, Pointer
+from vss.storage.proof import row_sum
 
 
 def point(number: int, value: float = 0.0, payload: bytes = b"{}") -> Point:
@@ -110,11 +111,12 @@ def test_a_cancelled_write_stops_nobody(engine: LocalEngine) -> None:
 def test_a_failed_commit_acknowledges_nothing(engine: LocalEngine) -> None:
     engine.upsert("c", [point(1)]).result()
     log = engine.collection("c").log
-    log._writer.execute("CREATE TEMP TRIGGER full BEFORE INSERT ON operations BEGIN SELECT RAISE(FAIL, 'full'); END")
+    writer = log._committer._trusted()
+    writer.execute("CREATE TEMP TRIGGER full BEFORE INSERT ON operations BEGIN SELECT RAISE(FAIL, 'full'); END")
     with pytest.raises(VssError, match="nothing of this request was applied") as caught:
         engine.upsert("c", [point(2), point(3)]).result()
     assert caught.value.code is Code.STORAGE
-    log._writer.execute("DROP TRIGGER full")
+    writer.execute("DROP TRIGGER full")
     assert engine.collection("c").view().points == 1
     assert engine.upsert("c", [point(2)]).result() == 2
 
@@ -122,15 +124,15 @@ def test_a_failed_commit_acknowledges_nothing(engine: LocalEngine) -> None:
 def test_sequence_numbers_are_never_used_twice(tmp_path: Path) -> None:
     log = Log(tmp_path / "log.db")
     assert log.append([Operation(Kind.DELETE, b"\x01a")] * 3) == 3
-    log._writer.execute("DELETE FROM operations")
+    log._committer._trusted().execute("DELETE FROM operations")
     assert log.append([Operation(Kind.DELETE, b"\x01a")]) == 4
     log.close()
 
 
 def test_every_commit_is_synced(tmp_path: Path) -> None:
     log = Log(tmp_path / "log.db")
-    assert log._writer.pragma("synchronous") == 2
-    assert log._writer.pragma("journal_mode") == "wal"
+    assert log._committer._trusted().pragma("synchronous") == 2
+    assert log._committer._trusted().pragma("journal_mode") == "wal"
     assert apsw.sqlite_lib_version() >= "3.51.3"
     log.close()
 
@@ -200,13 +202,16 @@ def test_deleting_waits_for_those_who_read_and_write(engine: LocalEngine) -> Non
 
 def test_a_log_opens_and_commits_beside_another_process_that_commits(tmp_path: Path) -> None:
     mine, other = Log(tmp_path / "log.db"), Log(tmp_path / "log.db")
-    other._writer.execute("BEGIN IMMEDIATE")
+    other._committer._trusted().execute("BEGIN IMMEDIATE")
     Log(tmp_path / "log.db").close()  # a reader does not wait for writers
     with ThreadPoolExecutor(1) as pool:
-        published = pool.submit(mine.publish, 0, lambda: Pointer(1, "x", 0))
+        published = pool.submit(mine.publish, 0, 1, lambda: Pointer(1, "x", 0))
         # Whether it has come to wait by now or comes later: it may not fail.
-        other._writer.execute("INSERT INTO operations (kind, key, vectors, payload) VALUES (2, x'0161', x'', x'')")
-        other._writer.execute("COMMIT")
+        other._committer._trusted().execute(
+            "INSERT INTO operations (kind, key, vectors, payload, sum) VALUES (2, x'0161', x'', x'', ?)",
+            (row_sum(2, b"\x01a", b"", b""),),
+        )
+        other._committer._trusted().execute("COMMIT")
         published.result()
     assert mine.read(0, 0)[0].generation == 1
     mine.close()
@@ -215,14 +220,14 @@ def test_a_log_opens_and_commits_beside_another_process_that_commits(tmp_path: P
 
 def test_a_publication_does_not_let_another_commit_between_its_reading_and_its_writing(tmp_path: Path) -> None:
     mine, other = Log(tmp_path / "log.db"), Log(tmp_path / "log.db")
-    other._writer.set_busy_timeout(0)
+    other._committer._trusted().set_busy_timeout(0)
 
     def write() -> Pointer:
         with pytest.raises(VssError, match="locked"):
             other.append([Operation(Kind.DELETE, b"\x01a")])
         return Pointer(1, "x", 0)
 
-    mine.publish(0, write)
+    mine.publish(0, 1, write)
     assert other.append([Operation(Kind.DELETE, b"\x01a")]) == 1
     mine.close()
     other.close()

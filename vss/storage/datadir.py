@@ -1,11 +1,13 @@
 """The data directory: where its parts lie, and the locks of its one writer and its one worker.
 
 <data>/catalog.db                       names -> collection ids
+<data>/catalog.json                     a copy of it
 <data>/writer.lock                      held by the one process that commits
 <data>/worker.lock                      held by the one process that folds by itself
 <data>/vss.sock                         where that process listens, when it is a server
 <data>/run/<random>/                    what the processes of a server share while they run
 <data>/collections/<id>/log.db          operations, and the pointer to the current generation
+                        log.seq         how far it has come
                         manifests/000007.json
                         artifacts/<sha256>
                         staging/        what a job is building
@@ -52,6 +54,7 @@ class DataDir:
                 hint="choose another with --data",
             )
         self.catalog = self.path / "catalog.db"
+        self.catalog_copy = self.path / "catalog.json"
         self.lock = self.path / "writer.lock"
         self.worker_lock = self.path / "worker.lock"
         self.socket = self.path / "vss.sock"

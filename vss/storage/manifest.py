@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -17,8 +18,11 @@ from vss.protocols import IndexSpec
 from vss.schema import Schema
 from vss.storage.artifacts import Artifact, fsync_folder
 
-FORMAT = 1
-"""Version of everything below a collection's folder. A newer one is refused, an older one stays readable."""
+FORMAT = 2
+"""Version of everything below a collection's folder. A newer one is refused, an older one stays readable.
+
+2: operations carry checksums, `log.seq` says how far the log has come, and the log knows the retained generations
+"""
 
 
 class CalibrationPoint(msgspec.Struct, frozen=True):
@@ -146,6 +150,19 @@ def read_manifest(folder: Path, generation: int, sha256: str) -> Manifest:
             hint="start a newer version of vss",
         )
     return msgspec.json.decode(data, type=Manifest)
+
+
+def artifacts_of(value: object) -> set[Artifact]:
+    """Every artifact that a manifest, or a part of one, names."""
+    if isinstance(value, Artifact):
+        return {value}
+    if isinstance(value, msgspec.Struct):
+        return artifacts_of([getattr(value, name) for name in value.__struct_fields__])
+    if isinstance(value, dict):
+        return artifacts_of(value.values())
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        return set().union(*map(artifacts_of, value))
+    return set()
 
 
 def manifest_path(folder: Path, generation: int) -> Path:

@@ -45,7 +45,7 @@ def is_sound(row: Row, unsummed: int) -> bool:
 
 
 def in_order(rows: Iterable[Row], start: int, last: int, unsummed: int, name: str) -> Iterator[Row]:
-    """The rows with `start` < seq <= `last`, each checked. VssError (CORRUPT) for the first that is damaged or missing."""
+    """The rows with `start` < seq <= `last`, checked. VssError (CORRUPT) when one is damaged or missing."""
     expected = start
     for row in rows:
         expected += 1

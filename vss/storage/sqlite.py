@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -35,12 +35,15 @@ FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 class Committer:
     """The one connection of a process that commits to a database. Its owner lets in one thread at a time.
 
+    prove:   called with each new connection; VssError when the database is not what it was
     failure: why nothing is committed at the moment, or None
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, prove: Callable[[apsw.Connection], None]) -> None:
         self.failure: VssError | None = None
         self._path = path
+        self._prove = prove
+        self._closed = False
         self._connection: apsw.Connection | None = None
         self._failures = 0
         self._again = 0.0
@@ -49,48 +52,60 @@ class Committer:
     def transaction(self) -> Iterator[apsw.Connection]:
         """One durable transaction, all or nothing.
 
-        VssError: NO_SPACE or STORAGE when the disk does not take it, and for a while after that (`failure`); CORRUPT.
+        VssError: NO_SPACE or STORAGE when the disk does not take it, and for a while after that (`failure`); CORRUPT;
+        NOT_FOUND when it is closed.
         """
+        with self.connection() as connection:
+            with transaction(connection):
+                yield connection
+            self.failure, self._failures = None, 0
+
+    @contextmanager
+    def connection(self) -> Iterator[apsw.Connection]:
+        """The connection outside of a transaction. VssError as `transaction`."""
         if self.failure is not None and time.monotonic() < self._again:
             raise VssError(self.failure.code, self.failure.message, hint=self.failure.hint)
         try:
-            connection = self._trusted()
-            with transaction(connection):
-                yield connection
-        except (apsw.Error, OSError) as error:
+            yield self._trusted()
+        except (apsw.Error, OSError, UnicodeDecodeError) as error:
             failed = storage_failure(error, self._path)
             if not isinstance(error, apsw.BusyError | apsw.ConstraintError | apsw.ConnectionClosedError):
                 self._distrust(failed)
             raise failed from error
-        self.failure, self._failures = None, 0
 
     def _trusted(self) -> apsw.Connection:
+        if self._closed:
+            raise apsw.ConnectionClosedError("closed")
         if self._connection is None:
             connection = connect(self._path)
             try:
                 # What another process wrote before it ended may not be on the disk either: see the head of this file.
                 busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").get
+                if busy:
+                    raise apsw.BusyError("readers held the write-ahead log")
+                self._prove(connection)
             except BaseException:
                 _close(connection)
                 raise
-            if busy:
-                _close(connection)
-                raise apsw.BusyError("readers held the write-ahead log")
             self._connection = connection
         return self._connection
 
     def _distrust(self, failed: VssError) -> None:
-        self.close()
+        self._drop()
         pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(self._failures, 10))
         self._failures += 1
         self._again = time.monotonic() + pause
         self.failure = failed
 
-    def close(self) -> None:
-        """Close the connection; the next transaction opens another."""
+    def _drop(self) -> None:
         if self._connection is not None:
             _close(self._connection)
             self._connection = None
+
+    def close(self) -> None:
+        """Close it for good."""
+        self._closed = True
+        self._drop()
 
 
 def _close(connection: apsw.Connection) -> None:
@@ -100,9 +115,12 @@ def _close(connection: apsw.Connection) -> None:
 
 def connect(path: Path) -> apsw.Connection:
     """A connection with the settings that durability rests on."""
+    fresh = not path.exists() or path.stat().st_size == 0
     connection = apsw.Connection(str(path))
     try:
         connection.set_busy_timeout(BUSY_MILLISECONDS)
+        if fresh:
+            connection.pragma("auto_vacuum", "incremental")  # only before the first page is written
         _use_wal(connection)
         connection.pragma("synchronous", "full")
     except BaseException:
@@ -155,15 +173,15 @@ class storage_errors:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, apsw.Error | OSError):
+        if isinstance(error, apsw.Error | OSError | UnicodeDecodeError):
             raise storage_failure(error, self._path) from error
 
 
-def storage_failure(error: apsw.Error | OSError, path: Path) -> VssError:
+def storage_failure(error: apsw.Error | OSError | UnicodeDecodeError, path: Path) -> VssError:
     """What a failure means: CORRUPT, NOT_FOUND (closed meanwhile), NO_SPACE, or STORAGE."""
     name = path.name
     # The SQL is ours and right: where SQLite cannot make sense of it, it is the schema in the file that is damaged.
-    if isinstance(error, apsw.CorruptError | apsw.NotADBError | apsw.SQLError | apsw.FormatError):
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError | apsw.SQLError | UnicodeDecodeError):
         return VssError(Code.CORRUPT, f"{name} is damaged: {error}", hint="`vss doctor` says what can be repaired")
     if isinstance(error, apsw.ConnectionClosedError):
         return VssError(Code.NOT_FOUND, "the collection was deleted meanwhile", field="collection")
