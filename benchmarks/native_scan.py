@@ -1,10 +1,12 @@
-"""The engine's scan of scattered rows and its filtered walk beside its unfiltered search, and the cost of a call.
+"""The engine: scans of scattered rows and filtered walks beside unfiltered searches, the cost of a call, two threads.
 
     python -m benchmarks.native_scan [vectors.npy] [--rows 6600]
 
 One thread. The default data is clustered-128 with 100,000 points; a `.npy` is taken under Cosine. Queries are 500 rows
-that were held out, asked one at a time. The unfiltered search has the least width whose recall@10 reaches .95. Five
-interleaved repetitions; one JSON line a figure. "call" is a search of an index of one point less one without a query.
+that were held out, asked one at a time. Unfiltered searches, the engine's own and raw hnswlib's (M=16,
+efConstruction=200), have the least width whose recall@10 reaches .95. Five interleaved repetitions; one JSON line a
+figure, a call's microseconds. "call" is a search of an index of one point less one without a query; "batches" of 64
+queries are asked by one thread, and by two at once.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -25,12 +28,15 @@ from api.bench.shapes import SHAPES
 from indexers.native import _kernel
 from indexers.native.builder import EFFORTS, NativeBuilder
 from indexers.native.index import Native
+from indexers.raw.hnswlib import RawHnswlib
+from indexers.raw.library import RawIndex
 from vss.distance import exact_search
 from vss.recall import recall_at
 from vss.types import Mask, Metric, Rows, Vectors, no_progress
 from vss.vectors import as_vectors
 
 QUERIES, K, TARGET, REPETITIONS = 500, 10, 0.95, 5
+BATCH = 64
 
 
 def main() -> None:
@@ -49,10 +55,13 @@ def main() -> None:
     order = random.permutation(len(everything))
     queries = np.ascontiguousarray(everything[order[:QUERIES]])
     vectors = np.ascontiguousarray(everything[np.sort(order[QUERIES:])])
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
         index = _built(vectors, metric, Path(folder))
         single = _built(vectors[:1], metric, Path(folder) / "one")
         width = next(one for one in EFFORTS if _recall(index, queries, vectors, metric, None, one) >= TARGET)
+        raw_index = _raw(vectors, metric, Path(folder) / "hnswlib")
+        truth = exact_search(queries, vectors, K, metric, None).rows
+        raw_width = next(one for one in range(16, 2048, 4) if _raw_recall(raw_index, queries, truth, one) >= TARGET)
         wide = {share: random.random(len(vectors)) < share for share in (0.5, 0.8)}
         narrow: Mask = np.zeros(len(vectors), np.bool_)
         narrow[random.choice(len(vectors), given.rows, replace=False)] = True
@@ -60,7 +69,10 @@ def main() -> None:
         listed: Rows = np.flatnonzero(narrow).astype(np.int32)
         none = queries[:0]
         cases: dict[str, Callable[[], float]] = {
+            "raw hnswlib": lambda: _each(queries, lambda query: raw_index.rows(query, K)),
             "search": lambda: _each(queries, lambda query: index.search(query, K, effort=width)),
+            "batches, one thread": lambda: _batches(index, queries, width, pool, 1),
+            "batches, two threads": lambda: _batches(index, queries, width, pool, 2),
             f"scan of {given.rows} rows": lambda: _each(queries, lambda query: searcher.scan(query, K, 40, listed)),
             f"mask of {given.rows} rows": lambda: _each(queries, lambda query: index.search(query, K, allow=narrow)),
             "mask of 50%": lambda: _each(queries, lambda query: index.search(query, K, allow=wide[0.5], effort=width)),
@@ -72,23 +84,24 @@ def main() -> None:
             "call of nothing": lambda: _each(queries, lambda query: single.search(none, K, effort=1)),
         }
         recall = {
+            "raw hnswlib": _raw_recall(raw_index, queries, truth, raw_width),
             "search": _recall(index, queries, vectors, metric, None, width),
             f"mask of {given.rows} rows": _recall(index, queries, vectors, metric, narrow, width),
             "mask of 50%": _recall(index, queries, vectors, metric, wide[0.5], width),
             "mask of 80%": _recall(index, queries, vectors, metric, wide[0.8], width),
         }
         found = searcher.scan(queries, K, 40, listed)[0]
-        truth = exact_search(queries, vectors, K, metric, narrow).rows
-        recall[f"scan of {given.rows} rows"] = recall_at(found, truth)
+        recall[f"scan of {given.rows} rows"] = recall_at(found, exact_search(queries, vectors, K, metric, narrow).rows)
         seconds = rounds(cases, REPETITIONS)
         with Report("native_scan", seed=3) as report:
             for name, values in seconds.items():
                 report.write(
                     name,
                     data=str(given.vectors or f"clustered-128 {given.n}"),
-                    width=width,
+                    width=raw_width if name == "raw hnswlib" else width,
                     microseconds=spread([value * 1e6 for value in values]),
                     over_search=ratios(values, seconds["search"]),
+                    over_hnswlib=ratios(values, seconds["raw hnswlib"]),
                     recall=recall.get(name),
                 )
 
@@ -111,6 +124,32 @@ def _opened(index: Native) -> _kernel.Searcher:
 def _recall(index: Native, queries: Vectors, vectors: Vectors, metric: Metric, allow: Mask | None, width: int) -> float:
     truth = exact_search(queries, vectors, K, metric, allow).rows
     return recall_at(index.search(queries, K, allow=allow, effort=width).rows, truth)
+
+
+def _raw(vectors: Vectors, metric: Metric, folder: Path) -> RawIndex:
+    folder.mkdir()
+    library = RawHnswlib()
+    library.build(vectors, metric, folder, threads=len(os.sched_getaffinity(0)), progress=no_progress)
+    return library.open(folder, metric, vectors.shape[1])
+
+
+def _raw_recall(index: RawIndex, queries: Vectors, truth: Rows, width: int) -> float:
+    index.effort(width)
+    return recall_at(index.rows(queries, K).astype(np.int64), truth)
+
+
+def _batches(index: Native, queries: Vectors, width: int, pool: ThreadPoolExecutor, threads: int) -> float:
+    """Seconds of one query, where each thread asks all queries several times in batches."""
+
+    def ask(_: int) -> None:
+        for _ in range(8):
+            for start in range(0, len(queries), BATCH):
+                index.search(queries[start : start + BATCH], K, effort=width)
+
+    began = time.perf_counter()
+    for _ in pool.map(ask, range(threads)):
+        pass
+    return (time.perf_counter() - began) / (8 * threads * len(queries))
 
 
 def _each(queries: Vectors, ask: Callable[[Vectors], object]) -> float:

@@ -73,6 +73,11 @@ class Searcher:
         A row that is listed twice is found twice.
         """
 
+    def scan_allowed(
+        self, queries: NDArray[np.float32], k: int, rescore: int, allow: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """As `scan` of the rows that `allow`, `(n,)`, lets through."""
+
     def scan_range(
         self, queries: NDArray[np.float32], k: int, rescore: int, first: int, count: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

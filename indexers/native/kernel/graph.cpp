@@ -55,6 +55,14 @@ void Beam::offer(float score, std::int32_t row) {
     at_ = std::min(at_, low);
 }
 
+void Beam::keep(const std::uint8_t *allow) {
+    std::size_t kept = 0;
+    for (std::size_t place = 0; place < size_; ++place) {
+        if (allow[row(place)] != 0) entries_[kept++] = entries_[place];
+    }
+    size_ = at_ = kept;
+}
+
 std::int32_t Beam::next() {
     while (at_ < size_ && entries_[at_].row < 0) ++at_;
     if (at_ == size_) return -1;

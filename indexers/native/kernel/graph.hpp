@@ -55,6 +55,8 @@ class Beam {
     std::int32_t next();
     // The row that `next` would give after this one, or -1.
     std::int32_t after() const;
+    // Drops the rows that `allow` (a byte a row) does not let through. Nothing can be expanded afterwards.
+    void keep(const std::uint8_t *allow);
     bool full() const { return size_ == width_; }
     std::size_t size() const { return size_; }
     float score(std::size_t place) const { return entries_[place].score; }

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "build.hpp"
 #include "engine.hpp"
@@ -92,6 +93,30 @@ void check_ids(const std::int32_t *ids, std::size_t count, std::int32_t least, s
     require(low >= least && high < static_cast<std::int64_t>(rows), std::string(what) + ": a row number is out of range");
 }
 
+// How many rows a mask (a byte a row) lets through.
+std::size_t allowed_of(const std::uint8_t *mask, std::size_t count) {
+    std::size_t allowed = 0;
+    for (std::size_t i = 0; i < count; ++i) allowed += mask[i] != 0;
+    return allowed;
+}
+
+// The rows that a mask lets through.
+std::vector<std::int32_t> listed(const std::uint8_t *mask, std::size_t count) {
+    std::vector<std::int32_t> rows(allowed_of(mask, count) + 1);  // one place more, which what is not allowed goes to
+    constexpr std::size_t kBlock = 64;  // that none of so many is allowed is what a processor guesses well
+    std::size_t found = 0;
+    for (std::size_t first = 0; first < count; first += kBlock) {
+        const std::size_t end = std::min(count, first + kBlock);
+        if (allowed_of(mask + first, end - first) == 0) continue;
+        for (std::size_t row = first; row < end; ++row) {
+            rows[found] = static_cast<std::int32_t>(row);
+            found += static_cast<std::size_t>(mask[row] != 0);
+        }
+    }
+    rows.pop_back();
+    return rows;
+}
+
 // Keeps the arrays alive that the engine points into.
 class Searcher {
   public:
@@ -113,8 +138,7 @@ class Searcher {
         const auto *mask = reinterpret_cast<const std::uint8_t *>(allow.data());
         Array<bool> sure(queries.shape(0));
         bool *out = sure.mutable_data();
-        std::size_t allowed = 0;
-        for (std::size_t i = 0; i < count_; ++i) allowed += mask[i] != 0;
+        const std::size_t allowed = allowed_of(mask, count_);
         const py::tuple hits = answers(queries, k, [&](const float *query, Answer answer) {
             for (std::size_t i = 0; i < answer.k; ++i) {
                 answer.rows[i] = -1;
@@ -134,6 +158,20 @@ class Searcher {
         const std::int32_t *data = rows.data();
         return answers(queries, k, [&](const float *query, Answer answer) {
             engine_.scan(query, data, 0, size, rescore, answer);
+        });
+    }
+
+    py::tuple scan_allowed(const Array<float> &queries, std::size_t k, std::size_t rescore,
+                           const Array<bool> &allow) const {
+        require(allow.ndim() == 1 && static_cast<std::size_t>(allow.shape(0)) == count_, "allow: wrong length");
+        const auto *mask = reinterpret_cast<const std::uint8_t *>(allow.data());
+        std::vector<std::int32_t> rows;
+        {
+            const py::gil_scoped_release others_may_run;
+            rows = listed(mask, count_);
+        }
+        return answers(queries, k, [&](const float *query, Answer answer) {
+            engine_.scan(query, rows.data(), 0, rows.size(), rescore, answer);
         });
     }
 
@@ -295,6 +333,8 @@ PYBIND11_MODULE(_kernel, module) {
              py::arg("width"), py::arg("allow").noconvert())
         .def("scan", &vss::Searcher::scan, py::arg("queries").noconvert(), py::arg("k"), py::arg("rescore"),
              py::arg("rows").noconvert())
+        .def("scan_allowed", &vss::Searcher::scan_allowed, py::arg("queries").noconvert(), py::arg("k"),
+             py::arg("rescore"), py::arg("allow").noconvert())
         .def("scan_range", &vss::Searcher::scan_range, py::arg("queries").noconvert(), py::arg("k"),
              py::arg("rescore"), py::arg("first"), py::arg("count"));
     py::class_<vss::Builder>(module, "Builder")

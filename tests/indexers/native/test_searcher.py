@@ -29,6 +29,7 @@ def test_every_way_finds_the_true_best(kernel: str, measure: str, form: str, dim
         searcher.search(queries, k, HUGE),
         searcher.scan_range(queries, k, count, 0, count),
         searcher.scan(queries, k, HUGE, np.arange(count, dtype=np.int32)[::-1].copy()),
+        searcher.scan_allowed(queries, k, HUGE, np.ones(count, np.bool_)),
         searcher.search_allowed(queries, k, count, np.ones(count, np.bool_))[:2],
     ):
         assert [one.dtype for one in found] == [np.int64, np.float32]
@@ -51,9 +52,11 @@ def test_a_part_of_the_rows(kernel: str, measure: str, form: str) -> None:
         np.testing.assert_equal(searcher.scan_range(queries, k, count, first, size), wanted)
         allow = np.zeros(count, np.bool_)
         allow[rows] = True
+        wanted = best(queries, vectors, measure, k, rows)
+        np.testing.assert_equal(searcher.scan_allowed(queries, k, count, allow), wanted)
         *found, sure = searcher.search_allowed(queries, k, count, allow)
         assert sure.all() == (size > 0)
-        np.testing.assert_equal(tuple(found), best(queries, vectors, measure, k, rows))
+        np.testing.assert_equal(tuple(found), wanted)
 
 
 @pytest.mark.parametrize("form", ["u8", "f16"])
@@ -92,6 +95,7 @@ def test_nothing_is_asked_for() -> None:
                 searcher.search(queries, k, width),
                 searcher.search_allowed(queries, k, width, mask),
                 searcher.scan(queries, k, width, np.arange(30, dtype=np.int32)),
+                searcher.scan_allowed(queries, k, width, mask),
                 searcher.scan_range(queries, k, width, 0, 30),
             ):
                 assert found[0].shape == found[1].shape == (len(queries), k)
