@@ -15,7 +15,20 @@ from api.operations import Operation
 from api.routes.health import QDRANT_VERSION
 from api.routes.refused import REFUSED
 from api.routes.table import OPERATIONS
-from api.wire import aliases, changes, collections, filters, indexing, pages, points, query, select, vectors, writes
+from api.wire import (
+    aliases,
+    changes,
+    collections,
+    filters,
+    indexing,
+    pages,
+    points,
+    query,
+    select,
+    upserts,
+    vectors,
+    writes,
+)
 from api.wire.base import Wire
 
 OURS = ("/v1/", "/docs", "/openapi.json", "/collections/{collection}/recommend")
@@ -128,9 +141,9 @@ PARTS = (
     Part(("CreateAlias",), aliases.CreateAliasWire),
     Part(("DeleteAlias",), aliases.DeleteAliasWire),
     Part(("RenameAlias",), aliases.RenameAliasWire),
-    Part(("PointsList", "PointsBatch"), writes.UpsertWire),
-    Part(("PointStruct",), writes.PointWire, {"id": _IDS, "vector": f"may be left out; {_MULTI}"}),
-    Part(("Batch",), writes.ColumnsWire, {"ids": _IDS, "vectors": f"null where a point has none; {_MULTI}"}),
+    Part(("PointsList", "PointsBatch"), upserts.UpsertWire),
+    Part(("PointStruct",), upserts.PointWire, {"id": _IDS, "vector": f"may be left out; {_MULTI}"}),
+    Part(("Batch",), upserts.ColumnsWire, {"ids": _IDS, "vectors": f"null where a point has none; {_MULTI}"}),
     Part(
         ("Document", "Image", "InferenceObject", "SparseVector"),
         vectors.Document,
@@ -139,10 +152,10 @@ PARTS = (
     Part(("PointIdsList", "FilterSelector"), writes.DeleteWire),
     Part(("SetPayload",), writes.SetPayloadWire, {"points": "exactly one of `points` and `filter`"}),
     Part(("DeletePayload",), writes.DeletePayloadWire, {"points": "exactly one of `points` and `filter`"}),
-    Part(("UpdateVectors",), writes.UpdateVectorsWire),
+    Part(("UpdateVectors",), upserts.UpdateVectorsWire),
     Part(
         ("PointVectors",),
-        writes.PointVectorsWire,
+        upserts.PointVectorsWire,
         {"id": f"{_IDS}; one that does not exist is left out", "vector": _MULTI},
     ),
     Part(("DeleteVectors",), writes.DeleteVectorsWire, {"points": "exactly one of `points` and `filter`"}),
@@ -237,7 +250,10 @@ QUERY_PARAMETERS = (
 
 ANSWERS = (
     ("envelope", "`usage` is left out; `vss` is added: `generation`, `complete`, `reason`, `seq`"),
-    ("errors", "`status.error` as in Qdrant; `vss` beside it has `code`, `field` and `hint`"),
+    (
+        "errors",
+        "`status.error` as in Qdrant; `vss` beside it has `code`, `field`, `hint`, and `items`: each wrong point",
+    ),
     ("operation_id", "the sequence number of the write's last operation"),
     ("score", "the distance under Euclid and Manhattan, as in Qdrant"),
     ("shard_key, order_value", "`shard_key` is left out; `order_value` stands in scrolled points"),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from api.wire.items import RefusedItem, RefusedItems
 from vss.errors import Code, VssError
 
 STATUS: dict[Code, int] = {
@@ -43,7 +46,10 @@ def render(path: str, error: VssError, seconds: float) -> Response:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if error.code is Code.UNAUTHENTICATED:
         headers["WWW-Authenticate"] = "Bearer"
-    return _body(path, STATUS[error.code], error.code.value, str(error), error.field, error.hint, seconds, headers)
+    items = error.items if isinstance(error, RefusedItems) else None
+    return _body(
+        path, STATUS[error.code], error.code.value, str(error), error.field, error.hint, seconds, headers, items
+    )
 
 
 def render_http(path: str, error: HTTPException, seconds: float) -> Response:
@@ -69,15 +75,15 @@ def _body(
     hint: str | None,
     seconds: float,
     headers: dict[str, str],
+    items: Sequence[RefusedItem] | None = None,
 ) -> Response:
     body: dict[str, object]
     if path.startswith("/v1/"):
         kind = "invalid_request_error" if status < 500 else "server_error"
         body = {"error": {"message": message, "type": kind, "param": field, "code": code}}
     else:
-        body = {
-            "status": {"error": message},
-            "time": seconds,
-            "vss": {"code": code, "field": field, "hint": hint},
-        }
+        vss: dict[str, object] = {"code": code, "field": field, "hint": hint}
+        if items is not None:
+            vss["items"] = items
+        body = {"status": {"error": message}, "time": seconds, "vss": vss}
     return Response(msgspec.json.encode(body), status, headers, "application/json")

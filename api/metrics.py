@@ -26,6 +26,7 @@ from api.process_metrics import SHARED, Processes, merged
 from api.wire.collections import indexed
 from vss.engines.local import LocalEngine
 from vss.errors import VssError
+from vss.storage.commit import Commit
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -56,6 +57,22 @@ class Metrics:
         self.in_flight = Gauge(
             "vss_inflight_requests", "Requests being answered.", registry=self.registry, multiprocess_mode="livesum"
         )
+        self.commit_seconds = Histogram(
+            "vss_commit_duration_seconds", "Transactions of writes.", buckets=_SECONDS, registry=self.registry
+        )
+        self.commit_writes = Histogram(
+            "vss_commit_writes",
+            "Writes that shared a transaction.",
+            buckets=(0, 1, 2, 4, 8, 16, 32, 64, 128),
+            registry=self.registry,
+        )
+        self.commit_waits = Histogram(
+            "vss_commit_wait_commits",
+            "Transactions from the queueing of a write until it was on disk, its own included.",
+            buckets=(1, 2, 3, 4, 6, 8, 16),
+            registry=self.registry,
+        )
+        engine.observe = self._committed
         self.search_seconds = Histogram(
             "vss_search_duration_seconds",
             "Stages of searches: embed, ann, rerank, diversify, fetch.",
@@ -75,6 +92,12 @@ class Metrics:
             ("reason",),
             registry=self.registry,
         )
+
+    def _committed(self, commit: Commit) -> None:
+        self.commit_seconds.observe(commit.seconds)
+        self.commit_writes.observe(len(commit.waits))
+        for commits in commit.waits:
+            self.commit_waits.observe(commits)
 
     def show(self) -> bytes:
         """The text that Prometheus reads: of this process, or of all that share a folder for it."""
@@ -103,13 +126,22 @@ class _Collections(Collector):
         unindexed = GaugeMetricFamily(
             "vss_index_unindexed_vectors", "Points without a calibrated index.", labels=["collection"]
         )
+        backlog = GaugeMetricFamily(
+            "vss_write_backlog_vectors",
+            "Points that a fold would give an index; past VSS_MAX_UNINDEXED writes get 429.",
+            labels=["collection"],
+        )
+        live = GaugeMetricFamily("vss_live_operations", "Operations that no segment covers.", labels=["collection"])
         generation = GaugeMetricFamily("vss_index_generation", "The current generation.", labels=["collection"])
         for entry in self._engine.entries():
             try:
-                view = self._engine.collection(entry.name).view()
+                collection = self._engine.collection(entry.name)
+                view = collection.view()
             except VssError:
                 continue
             points.add_metric([entry.name], view.points)
             unindexed.add_metric([entry.name], max(0, view.points - indexed(view)))
+            backlog.add_metric([entry.name], collection.backlog())
+            live.add_metric([entry.name], collection.live_size[0])
             generation.add_metric([entry.name], view.generation)
-        yield from (points, unindexed, generation)
+        yield from (points, unindexed, backlog, live, generation)

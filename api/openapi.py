@@ -72,6 +72,7 @@ def _operation(one: Operation, body: Any, result: Any) -> dict[str, Any]:
         for name in re.findall(r"{(\w+)", one.path)
     ]
     parameters += [{"name": name, "in": "query", "schema": {"type": "string"}} for name in one.query]
+    parameters += [{"name": name, "in": "header", "schema": {"type": "string"}} for name in one.headers]
     good: dict[str, Any] = {"description": "OK"}
     if result is not None:
         good["content"] = {_JSON: {"schema": _enveloped(result) if one.envelope else result}}

@@ -30,6 +30,7 @@ class Operation:
 
     path:      as the router takes it (`/collections/{collection}`)
     query:     names of query parameters that it takes; others are refused
+    headers:   headers of its own that it reads
     body:      the struct of its JSON body, or None
     result:    the struct of its answer, or None where it is no JSON
     envelope:  whether the result stands in Qdrant's envelope
@@ -43,6 +44,7 @@ class Operation:
     summary: str
     tag: str
     query: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
     body: Any = None
     result: Any = None
     envelope: bool = True

@@ -1,4 +1,7 @@
-"""Writes of points: each is read whole, embedded where it has texts, and carried out in one commit, or not at all."""
+"""Writes of points: each is read whole, embedded where it has texts, and carried out in one commit, or not at all.
+
+With an `Idempotency-Key` a write that was carried out is not carried out again: its first answer is given.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +9,40 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.answers import answer
 from api.operations import WRITING, Operation
-from api.requests import deadline_of, read_flag
+from api.requests import IDEMPOTENCY_KEY, deadline_of, digest, read_flag, read_key
 from api.service import Service
 from api.wire.base import Wire, decode, located
+from api.wire.items import refused_items, report
+from api.wire.upserts import (
+    Drafted,
+    UpdateVectorsWire,
+    UpsertWire,
+    decode_update_vectors,
+    decode_upsert,
+    read_update_vectors,
+    read_upsert,
+)
 from api.wire.vectors import Draft
 from api.wire.writes import (
     ClearPayloadWire,
     DeletePayloadWire,
     DeleteVectorsWire,
     DeleteWire,
-    Drafted,
     OperationsWire,
     SetPayloadWire,
     Step,
-    UpdateVectorsWire,
-    UpsertWire,
     WrittenReply,
+    is_dry_run,
     read_clear_payload,
     read_delete,
     read_delete_payload,
@@ -37,13 +50,11 @@ from api.wire.writes import (
     read_operations,
     read_overwrite_payload,
     read_set_payload,
-    read_update_vectors,
-    read_upsert,
 )
-from vss.changes import Change
 from vss.errors import VssError
 from vss.protocols import Deadline
 from vss.schema import Schema
+from vss.storage.answers import Answer
 from vss.types import Role
 from vss.vectors import as_vectors
 
@@ -55,87 +66,143 @@ LARGE_BODY = 1 << 14
 
 
 async def upsert_points(service: Service, request: Request) -> Response:
-    """Write points whole; all of them or none. Answered when they are on disk."""
-    return await _write(service, request, UpsertWire, read_upsert)
+    """Write points whole; of several of one id the last. All of them or none, unless `vss.on_error` is `skip`.
+
+    Answered when they are on disk. An error lists in `vss.items` each point that is wrong; with `skip` the answer does.
+    """
+
+    def read(body: bytes, schema: Schema) -> Asked:
+        wire, unread = decode_upsert(body)
+        return Asked([read_upsert(wire, schema, unread=unread)], is_dry_run(wire))
+
+    return await _write(service, request, read)
 
 
 async def delete_points(service: Service, request: Request) -> Response:
     """Delete points by id or by filter; ids that do not exist are no error. Answered when it is on disk."""
-    return await _write(service, request, DeleteWire, read_delete)
+    return await _write(service, request, _reader(DeleteWire, read_delete))
 
 
 async def set_payload(service: Service, request: Request) -> Response:
     """Merge keys into payloads, at the top or below `key`. Vectors stay, those made of a text field too."""
-    return await _write(service, request, SetPayloadWire, read_set_payload)
+    return await _write(service, request, _reader(SetPayloadWire, read_set_payload))
 
 
 async def overwrite_payload(service: Service, request: Request) -> Response:
     """Replace payloads, or what stands at `key` of them."""
-    return await _write(service, request, SetPayloadWire, read_overwrite_payload)
+    return await _write(service, request, _reader(SetPayloadWire, read_overwrite_payload))
 
 
 async def delete_payload(service: Service, request: Request) -> Response:
     """Remove keys from payloads."""
-    return await _write(service, request, DeletePayloadWire, read_delete_payload)
+    return await _write(service, request, _reader(DeletePayloadWire, read_delete_payload))
 
 
 async def clear_payload(service: Service, request: Request) -> Response:
     """Empty payloads."""
-    return await _write(service, request, ClearPayloadWire, read_clear_payload)
+    return await _write(service, request, _reader(ClearPayloadWire, read_clear_payload))
 
 
 async def update_vectors(service: Service, request: Request) -> Response:
     """Replace the vectors that are named; payloads and other vectors stay. Points that do not exist are left out."""
-    return await _write(service, request, UpdateVectorsWire, read_update_vectors)
+
+    def read(body: bytes, schema: Schema) -> Asked:
+        wire, unread = decode_update_vectors(body)
+        return Asked([read_update_vectors(wire, schema, unread=unread)], is_dry_run(wire))
+
+    return await _write(service, request, read)
 
 
 async def delete_vectors(service: Service, request: Request) -> Response:
     """Remove vectors by name."""
-    return await _write(service, request, DeleteVectorsWire, read_delete_vectors)
+    return await _write(service, request, _reader(DeleteVectorsWire, read_delete_vectors))
 
 
 async def batch_update(service: Service, request: Request) -> Response:
     """Carry out writes in order. What is wrong is found before any is done, but for a payload that grows too large:
     it ends the batch midway, and the error says how many writes were done."""
-    wait = read_flag(request, "wait")
 
-    def read(body: bytes, schema: Schema) -> list[Step]:
-        return read_operations(decode(body, OperationsWire), schema)
+    def read(body: bytes, schema: Schema) -> Asked:
+        return Asked(read_operations(decode(body, OperationsWire), schema), batch=True)
 
-    steps, seq = await _carry_out(service, request, read)
-    return answer(request, [_written(seq, wait) for _ in steps], vss={"seq": seq})
+    return await _write(service, request, read)
 
 
-async def _write(service: Service, request: Request, kind: type[W], reader: Callable[[W, Schema], Step]) -> Response:
-    wait = read_flag(request, "wait")
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request asks for: to carry out steps in order, or (`dry_run`) to say what the only one would do."""
 
-    def read(body: bytes, schema: Schema) -> list[Step]:
-        return [reader(decode(body, kind), schema)]
+    steps: Sequence[Step]
+    dry_run: bool = False
+    batch: bool = False
 
-    _, seq = await _carry_out(service, request, read)
-    return answer(request, _written(seq, wait), vss={"seq": seq})
+    def report(self) -> dict[str, Any]:
+        """What the answer says about points that were skipped; nothing where none could be."""
+        drafted = [(place, one) for place, one in enumerate(self.steps) if isinstance(one, Drafted)]
+        if not any(one.skipping for _, one in drafted):
+            return {}
+        items = [
+            item
+            for place, one in drafted
+            for item in refused_items(one.draft.bad, one.draft.ids, place if self.batch else None)
+        ]
+        return report(items, sum(len(one.draft.ids) for _, one in drafted) - len(items))
 
 
-async def _carry_out(
-    service: Service, request: Request, read: Callable[[bytes, Schema], list[Step]]
-) -> tuple[list[Step], int]:
-    """Read a body, embed its texts, and write. The seq comes when all of it is on disk."""
+def _reader(kind: type[W], reader: Callable[[W, Schema], Step]) -> Callable[[bytes, Schema], Asked]:
+    def read(body: bytes, schema: Schema) -> Asked:
+        wire = decode(body, kind)
+        return Asked([reader(wire, schema)], is_dry_run(wire))
+
+    return read
+
+
+async def _write(service: Service, request: Request, read: Callable[[bytes, Schema], Asked]) -> Response:
+    """Read a body, embed its texts, write, and answer when all of it is on disk."""
     name = request.path_params["collection"]
     schema = service.engine.entry(name).schema
+    wait = read_flag(request, "wait")
     body = await request.body()
-    steps = await _maybe_in_thread(len(body), partial(read, body, schema))
-    drafts = [step for step in steps if isinstance(step, Drafted)]
+    key = read_key(request)
+    once = None
+    if key is not None:
+        once = Answer(key=key, digest=digest(request, body))
+        known = await asyncio.to_thread(service.engine.remembered, name, once.key, once.digest)
+        if known is not None and known.done == known.whole:
+            return _written(request, known.seq, wait, msgspec.json.decode(known.report), replayed=True)
+    asked = await _maybe_in_thread(len(body), partial(read, body, schema))
+    drafts = [step for step in asked.steps if isinstance(step, Drafted)]
     for one in drafts:
         _check_fingerprint(service, one, schema)
     await _embed(service, name, [one.draft for one in drafts], schema, deadline_of(request))
+    said = {"operations": len(asked.steps) if asked.batch else None} | asked.report()
+    if once is not None:
+        once = msgspec.structs.replace(once, report=msgspec.json.encode(said))
 
     def write() -> Future[int]:
-        changes: list[Change] = [step.change() if isinstance(step, Drafted) else step for step in steps]
-        return service.engine.write(name, changes)
+        changes = [step.change() if isinstance(step, Drafted) else step for step in asked.steps]
+        return service.engine.write(name, changes, once)
 
+    def preview() -> Response:
+        (step,) = asked.steps
+        points = service.engine.preview(name, step.change() if isinstance(step, Drafted) else step)
+        seq = service.engine.collection(name).view().seq
+        return _written(request, seq, wait, said | {"dry_run": True, "points": points})
+
+    if asked.dry_run:
+        return await asyncio.to_thread(preview)
     written = await _maybe_in_thread(len(body), write)
     # A client that goes away meanwhile does not take its write back.
-    return steps, await asyncio.shield(asyncio.wrap_future(written))
+    return _written(request, await asyncio.shield(asyncio.wrap_future(written)), wait, said)
+
+
+def _written(request: Request, seq: int, wait: bool, said: dict[str, Any], *, replayed: bool = False) -> Response:
+    one = WrittenReply(operation_id=seq, status="completed" if wait else "acknowledged")
+    operations = said.get("operations")
+    vss = {"seq": seq} | {name: value for name, value in said.items() if name != "operations"}
+    if replayed:
+        vss["replayed"] = True
+    return answer(request, one if operations is None else [one] * operations, vss=vss)
 
 
 async def _maybe_in_thread(size: int, work: Callable[[], T]) -> T:
@@ -171,10 +238,6 @@ async def _embed(service: Service, name: str, drafts: Sequence[Draft], schema: S
             draft.vectors[point][using] = vector
 
 
-def _written(seq: int, wait: bool) -> WrittenReply:
-    return WrittenReply(operation_id=seq, status="completed" if wait else "acknowledged")
-
-
 _ALL = "/collections/{collection}/points"
 
 
@@ -186,6 +249,7 @@ def _operation(method: str, path: str, handler: Any, summary: str, body: type[Wi
         summary=summary,
         tag="points",
         query=WRITING,
+        headers=(IDEMPOTENCY_KEY,),
         body=body,
         result=result,
         forwarded=True,

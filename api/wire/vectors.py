@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from api.wire.base import Harmless, Unsupported, Wire, refuse_unsupported, under
 from vss.errors import VssError, invalid
-from vss.points import Point
+from vss.points import EMPTY_PAYLOAD, Point
 from vss.schema import DEFAULT_VECTOR, Schema, VectorSchema
 from vss.types import PointId, Vectors
 from vss.vectors import as_vectors
@@ -51,16 +54,23 @@ class Draft:
     place:    (point, vector name) -> path of that vector in the request
     vectors:  for each point, name -> `(dim,)` float32
     payloads: JSON bytes for each point; none where only vectors are written
+    ids:      None only where a bad point's could not be read
+    bad:      point -> the first thing that is wrong with it; it is left out of what comes of the draft
     """
 
-    def __init__(self, schema: Schema, ids: Sequence[PointId], place: Callable[[int, str], str]) -> None:
+    def __init__(self, schema: Schema, ids: list[PointId | None], place: Callable[[int, str], str]) -> None:
         self.schema = schema
         self.ids = ids
         self.place = place
         self.payloads: list[bytes] = []
         self.vectors: list[dict[str, Vectors]] = [{} for _ in ids]
         self.texts: list[TextPlace] = []
+        self.bad: dict[int, VssError] = {}
         self._ready: dict[str, tuple[list[int], list[list[float]]]] = {name: ([], []) for name in schema.vectors}
+
+    def refuse(self, point: int, error: VssError) -> None:
+        """Note what is wrong with a point."""
+        self.bad.setdefault(point, error)
 
     def add(self, point: int, vector: VectorWire) -> None:
         """Take one point's vectors: a list, a Document, or either by name. VssError (INVALID, UNSUPPORTED)."""
@@ -101,38 +111,51 @@ class Draft:
                 continue
             sent |= {(point, name) for point in self._ready[name][0]}
             for point, payload in enumerate(self.payloads):
-                if (point, name) not in sent:
+                if (point, name) not in sent and point not in self.bad:
                     text = msgspec.json.decode(payload).get(known.text_field)
                     if isinstance(text, str):
                         self.texts.append(TextPlace(point, name, text))
 
     def finish(self) -> Draft:
-        """Check all ready vectors, each name as one array. VssError (INVALID) names the first bad one."""
+        """Check all ready vectors, each name as one array, and note the points of bad ones."""
         for name, (places, values) in self._ready.items():
             if places:
-                for point, vector in zip(places, self._checked(name, places, values), strict=True):
-                    self.vectors[point][name] = vector
+                self._check(name, places, values)
         self._ready.clear()
+        if self.bad:
+            self.texts = [text for text in self.texts if text.point not in self.bad]
         return self
 
-    def _checked(self, name: str, places: list[int], values: list[list[float]]) -> Vectors:
+    def _check(self, name: str, places: list[int], values: list[list[float]]) -> None:
         known = self.schema.vectors[name]
         try:
-            return as_vectors(values, known.dim, known.metric)
-        except (VssError, ValueError, OverflowError):
+            array = as_vectors(_floats(values, known.dim), known.dim, known.metric)
+        except (VssError, ValueError, OverflowError, struct.error):
             # Something is wrong somewhere; one by one shows where.
             for point, value in zip(places, values, strict=True):
-                as_vectors(value, known.dim, known.metric, field=self.place(point, name))
-            raise
+                try:
+                    where = self.place(point, name)
+                    self.vectors[point][name] = as_vectors(value, known.dim, known.metric, field=where)[0]
+                except VssError as error:
+                    self.refuse(point, error)
+        else:
+            for point, vector in zip(places, array, strict=True):
+                self.vectors[point][name] = vector
 
     def points(self) -> list[Point]:
-        """The points, once every text has become a vector."""
-        if not self.payloads:
-            return [Point(id=one, vectors=vectors) for one, vectors in zip(self.ids, self.vectors, strict=True)]
-        return [
-            Point(id=one, vectors=vectors, payload=payload)
-            for one, vectors, payload in zip(self.ids, self.vectors, self.payloads, strict=True)
+        """The points that can be taken, once every text has become a vector."""
+        payloads = self.payloads or [EMPTY_PAYLOAD] * len(self.ids)
+        points = [
+            Point(id=cast(PointId, one), vectors=vectors, payload=payload)
+            for one, vectors, payload in zip(self.ids, self.vectors, payloads, strict=True)
         ]
+        return [point for number, point in enumerate(points) if number not in self.bad] if self.bad else points
+
+
+def _floats(values: list[list[float]], dim: int) -> NDArray[np.float64]:
+    """`(n, dim)` of lists that have to have that length (struct.error): twice as fast as numpy's own way from lists."""
+    pack = struct.Struct(f"{dim}d").pack
+    return np.frombuffer(b"".join([pack(*one) for one in values]), np.float64).reshape(-1, dim)
 
 
 def _is_document(value: NamedVectors) -> bool:

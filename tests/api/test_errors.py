@@ -17,7 +17,7 @@ from api.middleware.limits import Limits
 from api.middleware.request_id import RequestId
 from api.wire.base import decode
 from api.wire.query import QueryWire, read_query
-from api.wire.writes import UpsertWire, read_upsert
+from api.wire.upserts import UpsertWire, read_upsert
 from vss.errors import Code, VssError
 from vss.schema import Schema, VectorSchema
 
@@ -70,7 +70,7 @@ UPSERTS = [
     ("[]", "body", "got array, wanted object"),
     ("{}", "points", "exactly one of points, batch"),
     (json.dumps({"points": [GOOD], "shard_key": "a"}), "shard_key", "not supported"),
-    (json.dumps({"points": [GOOD], "update_mode": "insert_only"}), "update_mode", "not supported"),
+    (json.dumps({"points": [GOOD], "update_mode": "replace"}), "update_mode", "got 'replace'"),
     (json.dumps({"points": [GOOD], "vss": {"fingerprint": "f"}}), "vss.fingerprint", "got fingerprint 'f'"),
 ]
 

@@ -17,7 +17,8 @@ from api.wire.ids import MAX_IDS
 from api.wire.pages import MAX_LIMIT, MAX_OFFSET
 from api.wire.payloads import MAX_DEPTH, MAX_PATH
 from api.wire.query import MAX_EFFORT, MAX_EXAMPLES, MAX_SEARCHES
-from api.wire.writes import MAX_KEYS, MAX_OPERATIONS, MAX_POINTS
+from api.wire.upserts import MAX_POINTS
+from api.wire.writes import MAX_KEYS, MAX_OPERATIONS
 from vss.points import MAX_ID_BYTES, MAX_PAYLOAD_BYTES
 from vss.vectors import MAX_DIM
 
