@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,21 +44,28 @@ def vectors() -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def payload(row: int) -> dict[str, Any]:
     """What the point of a row holds."""
-    return {"word": WORDS[row % len(WORDS)], "n": row, "at": f"2026-01-{row % 28 + 1:02d}T00:00:00Z", "odd": row % 2 == 1}
+    return {
+        "word": WORDS[row % len(WORDS)],
+        "n": row,
+        "at": f"2026-01-{row % 28 + 1:02d}T00:00:00Z",
+        "odd": row % 2 == 1,
+    }
 
 
-def build(data: DataDir) -> LocalEngine:
+def build(data: DataDir, kinds: Sequence[str] = KINDS) -> LocalEngine:
     """One collection for each kind: a folded segment, a flat one, tombstones, and a live part with a patch."""
     engine = LocalEngine(data, INDEXERS, writable=True)
     rows = vectors()
-    for kind in KINDS:
+    for kind in kinds:
         schema = Schema(
             vectors={"": VectorSchema(dim=DIM, metric=METRICS[kind])}, index=IndexSettings(kind=kind, params={})
         )
         engine.create(kind, schema)
         for first, end in ((0, 120), (120, 140), (140, 160)):
             points = [
-                Point(id=row if row % 3 else f"s{row}", vectors={"": rows[row]}, payload=msgspec.json.encode(payload(row)))
+                Point(
+                    id=row if row % 3 else f"s{row}", vectors={"": rows[row]}, payload=msgspec.json.encode(payload(row))
+                )
                 for row in range(first, end)
             ]
             engine.upsert(kind, points).result()
@@ -69,7 +77,7 @@ def build(data: DataDir) -> LocalEngine:
         engine.remove(kind, [2, "s150"]).result()
         patch = PayloadPatch(set={"word": "patched"})
         engine.write(kind, [PatchPayload((4,), patch)]).result()
-    engine.change_aliases([CreateAlias("alias", "native")])
+    engine.change_aliases([CreateAlias("alias", kinds[-1])])
     return engine
 
 
@@ -90,7 +98,10 @@ def answers(engine: LocalEngine, name: str) -> dict[str, Any]:
     for exact in (True, False):
         found = search(view, vectors()[::20], using="", k=5, exact=exact)
         said["exact" if exact else "approximate"] = [
-            [[view.parts[part].point(int(row)).id, round(float(score), 3)] for part, row, score in zip(one.parts, one.rows, one.scores, strict=True)]
+            [
+                [view.parts[part].point(int(row)).id, round(float(score), 3)]
+                for part, row, score in zip(one.parts, one.rows, one.scores, strict=True)
+            ]
             for one in found
         ]
     return said

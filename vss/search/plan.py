@@ -80,6 +80,8 @@ def plan_part(
         return scan("the live part has no graph")
     if exact:
         return scan("exact search was asked for")
+    if body.vectors[using].damage:
+        return scan("the segment's index is damaged")
     vectors = body.vectors[using].record
     if not vectors.calibration:
         return scan(f"the segment's index is {vectors.index.kind}")

@@ -8,22 +8,32 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from vss.errors import VssError
 from vss.protocols import Indexers
 from vss.schema import Schema
 from vss.storage.artifacts import ArtifactStore
 from vss.storage.live import LivePart
-from vss.storage.log import Log
+from vss.storage.log import Log, Operation, Pointer
 from vss.storage.manifest import Manifest, read_manifest
+from vss.storage.merge import backlog
+from vss.storage.proof import damaged
 from vss.storage.segment import Segment
 from vss.storage.view import View
+
+
+HEED_SECONDS = 1.0
+"""How often an open collection looks whether another process found one of its files damaged."""
 
 
 class Collection:
     """An open collection. Safe from any thread.
 
-    Raises VssError (CORRUPT) from `view` when an artifact is damaged, and (UNSUPPORTED) for a newer format.
+    Raises VssError from `view`: CORRUPT when what is damaged cannot be had from elsewhere (see `Segment`), UNSUPPORTED
+    for a newer format.
     """
 
     def __init__(self, folder: Path, schema: Schema, indexers: Indexers) -> None:
@@ -42,49 +52,115 @@ class Collection:
         self._live = LivePart(schema, ())
         self._view: View | None = None
         self._seq = 0
+        self._heeded = self.artifacts.damage.stamp()
+        self._heed_at = 0.0
 
     def view(self) -> View:
         """Everything that is acknowledged now."""
         with self._lock:
+            self._heed_damage()
             # Read before the rows: a commit in between makes the next call read again, never miss one.
             version = self.log.data_version()
-            if self._view is None or version != self._version:
-                self._view = self._refresh()
+            if version != self._version:
+                self._refresh()
                 self._version = version
+            if self._view is None:
+                self._view = self._show()
             return self._view
+
+    def _heed_damage(self) -> None:
+        """Open anew what another process found damaged: a receipt hides it from this one."""
+        now = time.monotonic()
+        if now < self._heed_at:
+            return
+        self._heed_at = now + HEED_SECONDS
+        stamp = self.artifacts.damage.stamp()
+        if stamp != self._heeded:
+            self._heeded = stamp
+            self._segments = {}
+            self._forget()
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """What is damaged and can be built again; answers are whole without it, and take longer."""
+        return tuple(f"segment {one.record.id}: {what}" for one in self._segments.values() for what in one.damage)
+
+    def take(self, operations: Sequence[Operation]) -> None:
+        """Let the live part have what this process has just committed, so that no view has to read it again."""
+        with self._lock:
+            version = self.log.data_version()
+            if self._version < 0 or not operations or operations[0].seq != self._seq + 1:
+                return  # the next view reads the log
+            if self.log.pointer().generation != self._generation:
+                return
+            generation = self._generation
+            self._forget()  # should this fail, everything is read again
+            self._live.apply(operations)
+            self._seq, self._generation, self._version = operations[-1].seq, generation, version
 
     def current(self) -> Manifest | None:
         """The current generation, without opening its segments; None before the first one. VssError (CORRUPT)."""
-        pointer = self.log.pointer()
-        return read_manifest(self.manifests, pointer.generation, pointer.manifest) if pointer.generation else None
+        while True:
+            pointer = self.log.pointer()
+            try:
+                if not pointer.generation:
+                    return None
+                return read_manifest(self.manifests, pointer.generation, pointer.manifest)
+            except VssError:
+                if self.log.pointer().generation == pointer.generation:
+                    raise
 
     def change_schema(self, schema: Schema) -> None:
         """Read by another schema from the next view on."""
         with self._lock:
             self.schema = schema
-            self._view = None
-            self._generation = -1
+            self._forget()
+
+    def backlog(self) -> int:
+        """Points that would get an index by a fold and have none, as of the last view or commit."""
+        return backlog(self._manifest, self._live.points, self.schema, self._indexers)
 
     @property
     def live_size(self) -> tuple[int, int]:
         """Operations and bytes of the live part, as of the last view."""
         return self._live.operations, self._live.bytes
 
-    def _refresh(self) -> View:
+    def _forget(self) -> None:
+        self._view, self._version, self._generation = None, -1, -1
+
+    def _refresh(self) -> None:
+        self._view = None
         pointer, operations = self.log.read(self._generation, self._seq)
-        if pointer.generation != self._generation:
-            manifest = None
-            if pointer.generation:
-                manifest = read_manifest(self.manifests, pointer.generation, pointer.manifest)
-            segments = self._open(manifest)
-            live = LivePart(self.schema, list(segments.values()))
-            live.apply(operations)
-            # Segments that only older views use are freed with the last of those views.
-            self._manifest, self._segments, self._live = manifest, segments, live
-            self._generation, self._seq = pointer.generation, pointer.covered_seq
+        while pointer.generation != self._generation:
+            try:
+                self._open_generation(pointer, operations)
+            except VssError:
+                # It may have been superseded and collected between the pointer and its last file.
+                if self.log.pointer().generation == pointer.generation:
+                    raise
+            else:
+                if not self.damage or self.log.pointer().generation == pointer.generation:
+                    break
+                self._forget()
+            pointer, operations = self.log.read(self._generation, self._seq)
         else:
             self._live.apply(operations)
         self._seq = operations[-1].seq if operations else self._seq
+
+    def _open_generation(self, pointer: Pointer, operations: Sequence[Operation]) -> None:
+        manifest = None
+        if pointer.generation:
+            manifest = read_manifest(self.manifests, pointer.generation, pointer.manifest)
+            if manifest.covered_seq != pointer.covered_seq:
+                raise damaged("log.db", f"its pointer covers {pointer.covered_seq}, wanted {manifest.covered_seq}")
+        segments = self._open(manifest)
+        live = LivePart(self.schema, list(segments.values()))
+        live.apply(operations)
+        # Segments that only older views use are freed with the last of those views.
+        self._manifest, self._segments, self._live = manifest, segments, live
+        self._generation, self._seq = pointer.generation, pointer.covered_seq
+
+    def _show(self) -> View:
         snapshot, overlays = self._live.snapshot()
         return View(self.schema, self._manifest, self._seq, list(self._segments.values()), snapshot, overlays)
 

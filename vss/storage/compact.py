@@ -8,7 +8,7 @@ are dead by now get tombstones, new segments stay.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from vss.schema import Schema
 from vss.storage.artifacts import ArtifactStore
 from vss.storage.build import Base, Block, SegmentBuilder, store_rows
 from vss.storage.collection import Collection
-from vss.storage.manifest import Manifest, SegmentRecord
+from vss.storage.manifest import Manifest, SegmentRecord, artifacts_of, derived_of
 from vss.storage.merge import live_rows
 from vss.storage.npy import map_npy
 from vss.storage.publish import CHEAP_ATTEMPTS, Publisher, successor, until_published
@@ -43,20 +43,25 @@ def compact(
     *,
     threads: int,
     progress: Progress = no_progress,
+    source: str = "fold",
+    anew: bool = False,
 ) -> Manifest:
     """Make one indexed segment of `merged` and publish. `progress` counts indexed vectors.
 
-    The largest of them comes first, so that the others can be inserted into its index.
+    The largest of them comes first, so that the others can be inserted into its index, unless that is built `anew`.
+    source: what makes the generation, for people
     Raises VssError: CONFLICT when another job merged the same segments meanwhile, CORRUPT.
     """
     with ExitStack() as stack:
         staged = stack.enter_context(staging_folder(collection.staging, "fold"))
+        _borrow(collection, merged, staged)
         builder = stack.enter_context(SegmentBuilder(collection.schema, staged / "segment"))
         sources: dict[str, Mask] = {}
         largest = max(merged, key=live_rows)
         for record in (largest, *(one for one in merged if one is not largest)):
             segment = Segment(record, collection.artifacts, indexers)
             stack.callback(segment.close)
+            anew = anew or bool(segment.damage)
             sources[record.id] = alive_rows(record, collection.artifacts)
             for block in blocks(Part(segment, segment.alive), collection.schema):
                 builder.add(block)
@@ -69,17 +74,26 @@ def compact(
                 settings,
                 threads=threads,
                 progress=progress,
-                extends=Base(largest, sources[largest.id]),
+                extends=None if anew else Base(largest, sources[largest.id]),
             )
 
         def once() -> Manifest:
             manifest = collection.current()
             assert manifest is not None  # there were segments
-            following = successor(manifest, _replaced(manifest, sources, built, collection, staged), source="fold")
+            segments = _replaced(manifest, sources, built, collection, staged)
+            following = successor(collection, manifest, segments, source=source)
             publisher.publish(following)
             return following
 
         return until_published(once, CHEAP_ATTEMPTS)
+
+
+def _borrow(collection: Collection, merged: Sequence[SegmentRecord], staged: Path) -> None:
+    """Keep what is merged from being collected as long as the job runs, whatever is published meanwhile."""
+    pinned = [collection.artifacts.pin(artifact, staged) for artifact in artifacts_of(merged)]
+    now = collection.current()
+    if not all(pinned) and (now is None or any(one not in now.segments for one in merged)):
+        raise _overtaken()
 
 
 def blocks(part: Part, schema: Schema) -> Iterator[Block]:

@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from vss.errors import Code, VssError
+from vss.storage.staging import held_seq
 
 REMOTE_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs", "fuse.s3fs"}
@@ -64,6 +65,10 @@ class DataDir:
         """The folder of one collection, by its random id (never by its name)."""
         return self.path / "collections" / collection_id
 
+    def held_seq(self, collection_id: str) -> int | None:
+        """The operations of a collection after this one are needed by a job; None: by none."""
+        return held_seq(collection_id, self.collection(collection_id) / "staging", self.path / "staging")
+
 
 def file_system(path: Path) -> str:
     """The type of the file system that holds the path ("ext4"), or "" where the system does not tell."""
@@ -89,7 +94,7 @@ class FileLock:
     """
 
     def __init__(self, path: Path, what: str, *, wait: float) -> None:
-        self._file = open(path, "a+")  # noqa: SIM115 - held until close
+        self._file = open(path, "a+", errors="replace")  # noqa: SIM115 - held until close
         until = time.monotonic() + wait
         while not self._take():
             if time.monotonic() < until:

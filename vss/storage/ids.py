@@ -48,11 +48,14 @@ class Blobs:
 
 
 class Ids:
-    """An opened segment's ids."""
+    """An opened segment's ids. Without "order" the keys are sorted here."""
 
     def __init__(self, paths: Mapping[str, Path]) -> None:
         self._keys = Blobs(map_npy(paths["offsets"]), map_npy(paths["bytes"]))
-        self._order = map_npy(paths["order"])
+        if "order" in paths:
+            self._order = map_npy(paths["order"])
+        else:
+            self._order = np.asarray(sorted(range(len(self._keys)), key=self._keys.__getitem__), np.int64)
 
     def __len__(self) -> int:
         return len(self._keys)

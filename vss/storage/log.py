@@ -242,7 +242,7 @@ class Log:
                     f"generation {current} is current, the job was built on {expected}",
                     hint="run the job again",
                 )
-            newest = _newest_generation(writer)
+            newest = newest_generation(writer)
             if number <= newest:
                 raise VssError(
                     Code.CONFLICT,
@@ -254,7 +254,7 @@ class Log:
     def newest_generation(self) -> int:
         """The highest number that a generation ever had; 0 before the first one."""
         with self._read_lock, storage_errors(self._path):
-            return _newest_generation(self._reader)
+            return newest_generation(self._reader)
 
     @contextmanager
     def reading(self) -> Iterator[apsw.Connection]:
@@ -345,6 +345,20 @@ class Log:
         with self._read_lock, storage_errors(self._path):
             return _last_seq(self._reader)
 
+    def check(self) -> Iterator[VssError]:
+        """What is wrong with it: SQLite's own check of the whole file, and every operation that it has."""
+        try:
+            with self._read_lock, storage_errors(self._path):
+                said = [str(one) for (one,) in self._reader.execute("PRAGMA integrity_check(20)")]
+            if said != ["ok"]:
+                yield damaged(self._path.name, "; ".join(said))
+            with self._read_lock, storage_errors(self._path), self._reader:
+                ((pruned,),) = self._reader.execute("SELECT pruned_seq FROM history")
+                for _ in self._rows(pruned, _last_seq(self._reader)):
+                    pass
+        except VssError as error:
+            yield error
+
     def close(self) -> None:
         """Close the connections once nobody is using them; what comes after raises VssError (NOT_FOUND)."""
         with self._write_lock, self._read_lock:
@@ -373,7 +387,8 @@ def move_pointer(connection: apsw.Connection, pointer: Pointer) -> None:
     )
 
 
-def _newest_generation(connection: apsw.Connection) -> int:
+def newest_generation(connection: apsw.Connection) -> int:
+    """The highest number that a generation ever had; 0 before the first one."""
     for (number,) in connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'generations'"):
         return int(number)
     return 0

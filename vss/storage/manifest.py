@@ -111,6 +111,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     models: dict[str, ModelRecord] = {}
 
 
+def derived_of(record: SegmentRecord) -> list[object]:
+    """The parts of a segment's record whose files can be built again from the others."""
+    indexes = [one.files for one in record.vectors.values()]
+    return [record.ids["order"], *indexes, *(column.arrays for column in record.columns)]
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> str:
     """Write it durably under its number and return its sha256. An unpublished leftover of that number is replaced."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -17,11 +17,14 @@ from vss.filters import Condition, Filter, HasId, HasVector, predicate
 from vss.points import id_key, key_id
 from vss.protocols import Index, Indexers
 from vss.storage.artifacts import ArtifactStore
-from vss.storage.columns import Columns
+from vss.storage.columns import Arrays, Column, Columns
 from vss.storage.ids import Blobs, Ids
 from vss.storage.manifest import SegmentRecord, VectorsRecord
 from vss.storage.npy import map_npy
 from vss.types import Mask, Rows, Vectors
+
+EXACT = "flat"
+"""The index kind that needs no files."""
 
 MASK_CACHE_BYTES = 64 << 20
 """Masks kept for each segment, in bytes; the least recently used go first."""
@@ -32,10 +35,13 @@ class SegmentVectors:
 
     vectors: `(m, dim)` float32, mapped
     rows:    `(m,)` int64 segment rows, rising; None when vector i belongs to row i
+    index:   the one of the record; the exact one of `flat` where that is damaged
+    damage:  what is wrong with the index, or None
     """
 
     def __init__(self, record: VectorsRecord, artifacts: ArtifactStore, indexers: Indexers, segment_rows: int) -> None:
         self.record = record
+        self.damage: str | None = None
         self.vectors: Vectors = map_npy(artifacts.path(record.vectors))
         self.rows: Rows | None = None if record.rows is None else map_npy(artifacts.path(record.rows))
         count = segment_rows if self.rows is None else len(self.rows)
@@ -43,8 +49,16 @@ class SegmentVectors:
             raise VssError(
                 Code.CORRUPT, f"got vectors of shape {self.vectors.shape}, wanted {(count, record.index.dim)}"
             )
-        files = {name: artifacts.path(artifact) for name, artifact in record.files.items()}
-        self.index: Index = indexers.builder(record.index.kind).open(files, record.index, self.vectors)
+        try:
+            files = {name: artifacts.path(artifact) for name, artifact in record.files.items()}
+            self.index: Index = indexers.builder(record.index.kind).open(files, record.index, self.vectors)
+        except VssError as error:
+            if error.code is not Code.CORRUPT:
+                raise
+            # The vectors are whole: they answer exactly, if slowly, until the index is built again.
+            self.damage = f"its {record.index.kind} index: {error.message}"
+            exact = indexers.builder(EXACT)
+            self.index = exact.open({}, exact.spec(record.index.metric, record.index.dim, {}), self.vectors)
 
     def position(self, row: int) -> int:
         """Where the vector of a segment row is, or -1 when the row has none."""
@@ -57,31 +71,56 @@ class SegmentVectors:
 class Segment:
     """The opened artifacts of one `SegmentRecord`. Thread-safe.
 
-    Raises VssError (CORRUPT) when an artifact is missing or damaged.
+    What ids, payloads, vectors or tombstones tell cannot be had from elsewhere: VssError (CORRUPT) when one of them is
+    missing or damaged. Indexes, columns and the order of ids can: without them the same answers take longer, and
+    `damage` says so.
     """
 
     def __init__(self, record: SegmentRecord, artifacts: ArtifactStore, indexers: Indexers) -> None:
         self.record = record
-        self._ids = Ids({name: artifacts.path(one) for name, one in record.ids.items()})
+        damage: list[str] = []
+        try:
+            self._open(record, artifacts, indexers, damage)
+        except VssError:
+            raise
+        except Exception as error:  # a file that was verified, and changed since in a way that hides it
+            raise VssError(
+                Code.CORRUPT,
+                f"segment {record.id} cannot be read: {type(error).__name__}: {error}",
+                hint="`vss doctor` says what can be repaired",
+            ) from error
+        damage += [one.damage for one in self.vectors.values() if one.damage]
+        self.damage = tuple(damage)
+
+    def _open(self, record: SegmentRecord, artifacts: ArtifactStore, indexers: Indexers, damage: list[str]) -> None:
+        ids = {name: artifacts.path(one) for name, one in record.ids.items() if name != "order"}
+        try:
+            ids["order"] = artifacts.path(record.ids["order"])
+        except VssError as error:
+            damage.append(f"its order of ids: {error.message}")
+        self._ids = Ids(ids)
         self._payloads = Blobs(*(map_npy(artifacts.path(record.payloads[name])) for name in ("offsets", "bytes")))
         self.versions: Rows = map_npy(artifacts.path(record.versions))
         self.vectors = {
             name: SegmentVectors(one, artifacts, indexers, record.rows) for name, one in record.vectors.items()
         }
+        try:
+            columns, complete = _columns(record, artifacts), record.columns_complete
+        except VssError as error:
+            damage.append(f"its columns: {error.message}")
+            columns, complete = {}, False
         self._columns = Columns(
             record.rows,
-            {
-                (column.path, column.type): {
-                    role: map_npy(artifacts.path(artifact)) for role, artifact in column.arrays.items()
-                }
-                for column in record.columns
-            },
+            columns,
             scanned=frozenset(record.scanned),
-            complete=record.columns_complete,
+            complete=complete,
             form=record.columns_form,
-            shapes_complete=record.shapes_complete,
+            shapes_complete=complete and record.shapes_complete,
         )
         self._tombstones = None if record.tombstones is None else map_npy(artifacts.path(record.tombstones))
+        sizes = {len(self._ids), len(self._payloads), len(self.versions)}
+        if sizes != {record.rows}:
+            raise ValueError(f"got files of {sorted(sizes)} rows, wanted {record.rows}")
         self._masks: OrderedDict[str, Mask] = OrderedDict()
         self._mask_bytes = 0
         self._lock = threading.Lock()
@@ -217,6 +256,15 @@ class Segment:
         """Free the indexes."""
         for one in self.vectors.values():
             one.index.close()
+
+
+def _columns(record: SegmentRecord, artifacts: ArtifactStore) -> dict[Column, Arrays]:
+    return {
+        (column.path, column.type): {
+            role: map_npy(artifacts.path(artifact)) for role, artifact in column.arrays.items()
+        }
+        for column in record.columns
+    }
 
 
 class _VectorNames:
