@@ -47,6 +47,8 @@ def id_key(point_id: PointId) -> bytes:
 
     Integers of 64 bits, signed or unsigned. Raises VssError (INVALID).
     """
+    if type(point_id) is int and -_INT_BIAS <= point_id < 1 << 64:  # most ids
+        return _INT_TAG + (point_id + _INT_BIAS).to_bytes(9, "big")
     if isinstance(point_id, bool) or not isinstance(point_id, int | str):
         raise invalid(f"got an id of type {type(point_id).__name__}, wanted a string or an integer", field="id")
     if isinstance(point_id, int):

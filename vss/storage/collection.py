@@ -24,7 +24,6 @@ from vss.storage.proof import damaged
 from vss.storage.segment import Segment
 from vss.storage.view import View
 
-
 HEED_SECONDS = 1.0
 """How often an open collection looks whether another process found one of its files damaged."""
 
@@ -59,14 +58,22 @@ class Collection:
         """Everything that is acknowledged now."""
         with self._lock:
             self._heed_damage()
-            # Read before the rows: a commit in between makes the next call read again, never miss one.
-            version = self.log.data_version()
-            if version != self._version:
-                self._refresh()
-                self._version = version
+            self._catch_up()
             if self._view is None:
                 self._view = self._show()
             return self._view
+
+    def catch_up(self) -> None:
+        """Let the live part have everything that is acknowledged now."""
+        with self._lock:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        # Read before the rows: a commit in between makes the next call read again, never miss one.
+        version = self.log.data_version()
+        if version != self._version:
+            self._refresh()
+            self._version = version
 
     def _heed_damage(self) -> None:
         """Open anew what another process found damaged: a receipt hides it from this one."""
@@ -86,12 +93,12 @@ class Collection:
         return tuple(f"segment {one.record.id}: {what}" for one in self._segments.values() for what in one.damage)
 
     def take(self, operations: Sequence[Operation]) -> None:
-        """Let the live part have what this process has just committed, so that no view has to read it again."""
+        """Let the live part have what this process has just committed, so that nobody has to read it again."""
         with self._lock:
             version = self.log.data_version()
-            if self._version < 0 or not operations or operations[0].seq != self._seq + 1:
-                return  # the next view reads the log
-            if self.log.pointer().generation != self._generation:
+            follows = bool(operations) and operations[0].seq == self._seq + 1
+            if self._version < 0 or not follows or self.log.pointer().generation != self._generation:
+                self._catch_up()
                 return
             generation = self._generation
             self._forget()  # should this fail, everything is read again
@@ -116,9 +123,10 @@ class Collection:
             self.schema = schema
             self._forget()
 
-    def backlog(self) -> int:
-        """Points that would get an index by a fold and have none, as of the last view or commit."""
-        return backlog(self._manifest, self._live.points, self.schema, self._indexers)
+    def backlog(self, at_least: int = 1) -> int:
+        """Points that would get an index by a fold and have none, as of the last view or commit; 0 for fewer than
+        `at_least`."""
+        return backlog(self._manifest, self._live.points, self.schema, self._indexers, at_least)
 
     @property
     def live_size(self) -> tuple[int, int]:

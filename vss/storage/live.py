@@ -19,11 +19,12 @@ from vss.filters import Condition, predicate
 from vss.patches import patched, unpack_patch
 from vss.points import key_id
 from vss.schema import Schema
-from vss.storage.log import Kind, Operation, unpack_vectors, vector_bytes
+from vss.storage.log import Kind, Operation, pack_vectors, unpack_vectors, vector_bytes
 from vss.storage.segment import Segment
 from vss.types import Mask, Rows, Vectors
 
 _FIRST_ROOM = 256
+_FLOAT = np.dtype("<f4")
 
 Patches = dict[int, tuple[bytes, int]]
 """Segment row -> its payload now, and the sequence number that made it so."""
@@ -55,10 +56,22 @@ class _Buffer:
             self.data = np.concatenate([self.data, np.zeros_like(self.data)])
             self.has = np.concatenate([self.has, np.zeros_like(self.has)])
 
-    def put(self, rows: Sequence[int], vectors: Sequence[bytes]) -> None:
-        """Take the vectors of rows that there is room for, as little-endian float32."""
-        if rows:
-            self.data[rows] = np.frombuffer(b"".join(vectors), "<f4").reshape(len(rows), -1)
+    def put_all(self, start: int, vectors: Vectors) -> None:
+        """Take `(n, dim)` for the rows from `start` on."""
+        end = start + len(vectors)
+        self.reserve(end)
+        self.data[start:end] = vectors
+        self.has[start:end] = True
+
+    def put(self, start: int, vectors: Sequence[bytes | None]) -> None:
+        """Take the vectors of the rows from `start` on, as little-endian float32."""
+        self.reserve(start + len(vectors))
+        rows: slice | list[int] = slice(start, start + len(vectors))
+        there = [vector for vector in vectors if vector]
+        if len(there) < len(vectors):
+            rows = [row for row, vector in enumerate(vectors, start) if vector]
+        if there:
+            self.data[rows] = np.frombuffer(b"".join(there), _FLOAT).reshape(len(there), -1)
             self.has[rows] = True
 
 
@@ -105,22 +118,46 @@ class LivePart:
                 for operation in run:
                     self._apply(operation)
         self.operations += len(operations)
-        self.bytes += sum(len(one.vectors) + len(one.payload) + len(one.key) for one in operations)
+        self.bytes += sum([len(one.vectors) + len(one.payload) + len(one.key) for one in operations])
         for number, before in enumerate(hidden):
             if len(self._hidden[number]) > before:
                 self._masks[number] = self._mask(number)
 
     def _upsert(self, run: Sequence[Operation]) -> None:
         """Nearly all that is ever written comes in runs of these: their vectors are copied together."""
-        new = []
-        for operation in run:
-            sealed = self._sealed(operation.key)
-            if sealed is not None:
-                if self._version(*sealed) >= operation.seq:
-                    continue  # a bulk import that started later has this point
-                self._hide(*sealed)
-            new.append(operation)
-        self._append([(one.key, vector_bytes(one.vectors), one.payload, one.seq) for one in new])
+        if self._segments:
+            run = [operation for operation in run if self._supersedes(operation)]
+        keys, packed = [one.key for one in run], [one.vectors for one in run]
+        payloads, seqs = [one.payload for one in run], [one.seq for one in run]
+        alike = self._alike(packed)
+        if alike is None:
+            self._append(keys, [vector_bytes(one) for one in packed], payloads, seqs)
+        else:
+            (buffer,) = self._buffers.values()
+            buffer.put_all(len(self._keys), alike)
+            self._add_rows(keys, payloads, seqs)
+
+    def _alike(self, packed: Sequence[bytes]) -> Vectors | None:
+        """`(n, dim)`, where every row has exactly the one vector that there is: then they differ in nothing else."""
+        if len(self._buffers) != 1 or not packed or len(set(map(len, packed))) != 1:
+            return None
+        ((name, buffer),) = self._buffers.items()
+        head = pack_vectors({name: buffer.data[0]})[: -buffer.data.itemsize * buffer.data.shape[1]]
+        rows = np.frombuffer(b"".join(packed), np.uint8).reshape(len(packed), -1)
+        if rows.shape[1] != len(head) + buffer.data.itemsize * buffer.data.shape[1]:
+            return None
+        if (rows[:, : len(head)] != np.frombuffer(head, np.uint8)).any():
+            return None
+        return np.ascontiguousarray(rows[:, len(head) :]).view(_FLOAT)
+
+    def _supersedes(self, operation: Operation) -> bool:
+        """Whether an upsert counts; what is sealed of its point then does no longer."""
+        sealed = self._sealed(operation.key)
+        if sealed is not None:
+            if self._version(*sealed) >= operation.seq:
+                return False  # a bulk import that started later has this point
+            self._hide(*sealed)
+        return True
 
     def _apply(self, operation: Operation) -> None:
         sealed = self._sealed(operation.key)
@@ -197,27 +234,36 @@ class LivePart:
         return {name: buffer.data[row] for name, buffer in self._buffers.items() if buffer.has[row]}
 
     def _add(self, key: bytes, vectors: Mapping[str, Vectors], payload: bytes, seq: int) -> None:
-        self._append([(key, {name: vector.tobytes() for name, vector in vectors.items()}, payload, seq)])
+        packed = {name: vector.astype(_FLOAT, copy=False).tobytes() for name, vector in vectors.items()}
+        self._append([key], [packed], [payload], [seq])
 
-    def _append(self, new: Sequence[tuple[bytes, Mapping[str, bytes], bytes, int]]) -> None:
-        """Add rows of key, vectors, payload and sequence number; the last one of a key counts."""
-        start, end = len(self._keys), len(self._keys) + len(new)
+    def _append(
+        self,
+        keys: Sequence[bytes],
+        vectors: Sequence[Mapping[str, bytes]],
+        payloads: Sequence[bytes],
+        seqs: Sequence[int],
+    ) -> None:
+        """Add rows; of one key the last counts."""
+        for name, buffer in self._buffers.items():
+            buffer.put(len(self._keys), [one.get(name) for one in vectors])
+        self._add_rows(keys, payloads, seqs)
+
+    def _add_rows(self, keys: Sequence[bytes], payloads: Sequence[bytes], seqs: Sequence[int]) -> None:
+        """Add rows whose vectors are there already."""
+        start, end = len(self._keys), len(self._keys) + len(keys)
         while end > len(self._alive):
             self._alive = np.concatenate([self._alive, np.zeros_like(self._alive)])
-        for name, buffer in self._buffers.items():
-            buffer.reserve(end)
-            there = [(row, data) for row, (_, vectors, _, _) in enumerate(new, start) if (data := vectors.get(name))]
-            buffer.put([row for row, _ in there], [data for _, data in there])
         self._alive[start:end] = True
         rows = self._newest.rows
-        for row, (key, _, payload, seq) in enumerate(new, start):
+        for row, key in enumerate(keys, start):
             before = rows.get(key)
             if before is not None:
                 self._alive[before] = False
             rows[key] = row
-            self._keys.append(key)
-            self._payloads.append(payload)
-            self._versions.append(seq)
+        self._keys += keys
+        self._payloads += payloads
+        self._versions += seqs
 
     def _mask(self, number: int) -> Mask:
         mask = np.ones(len(self._segments[number]), np.bool_)

@@ -76,7 +76,7 @@ class Kind(IntEnum):
     DELETE_VECTORS = 5
 
 
-class Operation(msgspec.Struct):
+class Operation(msgspec.Struct, gc=False):
     """One row of the log. `vectors` is what `pack_vectors` made; `seq` is 0 until `append` wrote it. See `Kind`."""
 
     kind: Kind
@@ -95,13 +95,16 @@ class Pointer:
     covered_seq: int
 
 
+_FLOAT = np.dtype("<f4")
+_pack = msgspec.msgpack.Encoder().encode
+
 vector_bytes = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 """Name -> little-endian float32, of what `pack_vectors` made."""
 
 
 def pack_vectors(vectors: Mapping[str, Vectors]) -> bytes:
     """Named `(dim,)` float32 vectors as msgpack of little-endian bytes."""
-    return msgspec.msgpack.encode({name: np.ascontiguousarray(vector, "<f4").data for name, vector in vectors.items()})
+    return _pack({name: vector.astype(_FLOAT, copy=False).tobytes() for name, vector in vectors.items()})
 
 
 def unpack_vectors(data: bytes) -> dict[str, Vectors]:

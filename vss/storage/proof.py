@@ -29,8 +29,7 @@ Row = tuple[int, bytes, bytes, bytes, int, int | None]
 
 def row_sum(kind: int, key: bytes, vectors: bytes, payload: bytes) -> int:
     """The checksum that stands beside an operation."""
-    head = zlib.crc32(_HEAD.pack(kind, len(key), len(vectors)))
-    return zlib.crc32(payload, zlib.crc32(vectors, zlib.crc32(key, head)))
+    return zlib.crc32(b"".join((_HEAD.pack(kind, len(key), len(vectors)), key, vectors, payload)))
 
 
 def is_sound(row: Row, unsummed: int) -> bool:
