@@ -24,6 +24,7 @@ from api.routes.table import OPERATIONS
 from api.service import Service
 from api.settings import Settings
 from api.writer import Writer
+from vss.engines.health import health
 from vss.engines.local import LocalEngine
 from vss.errors import VssError
 from vss.protocols import Indexers, Models
@@ -100,10 +101,13 @@ async def _follow(service: Service) -> None:
 
 def _open_collections(service: Service) -> None:
     """Open what there is before the first query has to. A damaged collection does not stop the others."""
-    for entry in service.engine.entries():
-        try:
-            service.engine.collection(entry.name).view()
-        except VssError as error:
-            log.error("collection %s cannot be opened: %s", entry.name, error)
+    try:
+        entries = service.engine.entries()
+    except VssError as error:
+        log.error("no collection can be opened: %s", error)
+        entries = []
+    for entry in entries:
+        for problem in health(service.engine, entry.name).problems():
+            log.error("collection %s: %s", entry.name, problem)
     service.warm = True
-    log.info("all %d collections are open", len(service.engine.entries()))
+    log.info("all %d collections were opened", len(entries))

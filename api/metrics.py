@@ -24,8 +24,10 @@ from prometheus_client.registry import Collector
 from api import run_folder
 from api.process_metrics import SHARED, Processes, merged
 from api.wire.collections import indexed
+from vss.engines.health import health
 from vss.engines.local import LocalEngine
 from vss.errors import VssError
+from vss.storage.catalog import Entry
 from vss.storage.commit import Commit
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -133,7 +135,20 @@ class _Collections(Collector):
         )
         live = GaugeMetricFamily("vss_live_operations", "Operations that no segment covers.", labels=["collection"])
         generation = GaugeMetricFamily("vss_index_generation", "The current generation.", labels=["collection"])
-        for entry in self._engine.entries():
+        unreadable = GaugeMetricFamily(
+            "vss_collection_unreadable", "1 when a collection is damaged and refuses queries.", labels=["collection"]
+        )
+        refusing = GaugeMetricFamily(
+            "vss_collection_read_only", "1 when the disk does not take a collection's writes.", labels=["collection"]
+        )
+        damaged = GaugeMetricFamily(
+            "vss_collection_damaged_parts", "Indexes and columns that wait to be built again.", labels=["collection"]
+        )
+        for entry in self._entries():
+            found = health(self._engine, entry.name)
+            unreadable.add_metric([entry.name], found.unreadable is not None)
+            refusing.add_metric([entry.name], found.refusing is not None)
+            damaged.add_metric([entry.name], len(found.damage))
             try:
                 collection = self._engine.collection(entry.name)
                 view = collection.view()
@@ -144,4 +159,10 @@ class _Collections(Collector):
             backlog.add_metric([entry.name], collection.backlog())
             live.add_metric([entry.name], collection.live_size[0])
             generation.add_metric([entry.name], view.generation)
-        yield from (points, unindexed, backlog, live, generation)
+        yield from (points, unindexed, backlog, live, generation, unreadable, refusing, damaged)
+
+    def _entries(self) -> list[Entry]:
+        try:
+            return self._engine.entries()
+        except VssError:
+            return []  # /readyz says why

@@ -14,6 +14,9 @@ from vss.engines.local import LocalEngine
 from vss.errors import Code, VssError
 from vss.protocols import Deadline, EmbedderInfo, Indexers, Models
 from vss.schema import VectorSchema
+from vss.storage.collection import Collection
+from vss.storage.history import find
+from vss.storage.manifest import ModelRecord, read_manifest
 from vss.storage.npy import map_npy
 from vss.types import Role, Vectors
 
@@ -48,7 +51,11 @@ class Service:
             return "the server is stopping"
         if not self.warm:
             return "collections are being opened"
-        needed = {vector.model for entry in self.engine.entries() for vector in entry.schema.vectors.values()}
+        try:
+            entries = self.engine.entries()
+        except VssError as error:
+            return f"no collection can be found: {error.message}"
+        needed = {vector.model for entry in entries for vector in entry.schema.vectors.values()}
         asked_for = self.settings.models is not None
         for name in self.model_names:
             try:
@@ -88,15 +95,41 @@ class Service:
         manifest = collection.view().manifest
         record = manifest.models.get(using) if manifest else None
         if record is not None:
-            shown = (vector.model, record.canaries.sha256)
-            if shown not in self.canaries:
-                stored = map_npy(collection.artifacts.path(record.canaries))
-                made = await self.models.embed(vector.model, canary.TEXTS, Role.DOCUMENT, Deadline())
-                self.canaries[shown] = _mismatch(info, made, stored)
-            error = self.canaries[shown]
-            if error is not None:
-                raise error
+            if record.fingerprint != vector.fingerprint:
+                raise VssError(
+                    Code.FINGERPRINT_MISMATCH,
+                    f"the generation's vectors were made with fingerprint {record.fingerprint!r}, "
+                    f"the collection says {vector.fingerprint!r}",
+                    hint="a generation of another model is being promoted: try again, or promote it again",
+                )
+            await self._check_canaries(collection, record, info)
         return vector.model
+
+    async def check_models(self, collection: Collection, generation: int) -> None:
+        """Before a generation is promoted: of its models, those that are served must still make its canaries.
+
+        VssError: NOT_FOUND (the generation), CORRUPT, FINGERPRINT_MISMATCH. A model that is not served, or that is
+        another one by now, keeps no generation from being promoted: its queries by text are refused then.
+        """
+        chosen = find(collection.log, generation)
+        manifest = read_manifest(collection.manifests, chosen.generation, chosen.manifest)
+        for record in manifest.models.values():
+            try:
+                info = self.models.info(record.name)
+            except VssError:
+                continue
+            if info.fingerprint == record.fingerprint:
+                await self._check_canaries(collection, record, info)
+
+    async def _check_canaries(self, collection: Collection, record: ModelRecord, info: EmbedderInfo) -> None:
+        shown = (record.name, record.canaries.sha256)
+        if shown not in self.canaries:
+            stored = map_npy(collection.artifacts.path(record.canaries))
+            made = await self.models.embed(record.name, canary.TEXTS, Role.DOCUMENT, Deadline())
+            self.canaries[shown] = _mismatch(info, made, stored)
+        error = self.canaries[shown]
+        if error is not None:
+            raise error
 
 
 def _mismatch(info: EmbedderInfo, made: Vectors, stored: Vectors) -> VssError | None:

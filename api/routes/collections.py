@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
+import msgspec
 from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.answers import answer
+from api.forward import forward
 from api.operations import CONSISTENCY, WRITING, Operation
 from api.service import Service
 from api.wire.base import decode
@@ -24,6 +27,7 @@ from api.wire.collections import (
     read_create,
 )
 from api.wire.indexing import check_index
+from vss.engines.health import health
 from vss.errors import Code, VssError
 
 
@@ -42,11 +46,19 @@ async def list_collections(service: Service, request: Request) -> Response:
 
 async def get_collection(service: Service, request: Request) -> Response:
     """Describe a collection."""
+    if service.writer is not None:
+        with suppress(VssError):  # whether it takes writes only the writer knows
+            return await forward(service.writer, request)
     entry = service.engine.entry(request.path_params["collection"])
+    found = health(service.engine, entry.name)
+    if found.unreadable is not None:
+        return answer(request, describe(entry, None, found), vss={"schema": msgspec.to_builtins(entry.schema)})
     view = service.engine.collection(entry.name).view()
     # Declared fields are counted, which reads their columns.
     described = (
-        await asyncio.to_thread(describe, entry, view) if entry.schema.payload_indexes else describe(entry, view)
+        await asyncio.to_thread(describe, entry, view, found)
+        if entry.schema.payload_indexes
+        else describe(entry, view, found)
     )
     return answer(request, described, view=view, vss=additions(entry, view))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from importlib.metadata import version
 
 import msgspec
@@ -11,8 +12,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from api.answers import plain
+from api.forward import forward
 from api.operations import Operation
 from api.service import Service
+from vss.engines.health import problems
+from vss.errors import VssError
 
 QDRANT_VERSION = "1.20.0"
 """The Qdrant whose REST dialect this is: its clients compare the version and warn when it is another."""
@@ -29,10 +33,11 @@ class VersionReply(msgspec.Struct, kw_only=True):
 
 
 class ReadyReply(msgspec.Struct, kw_only=True):
-    """Whether requests should come here, and why not."""
+    """Whether requests should come here, and why not; and what is wrong with single collections, which stops no other."""
 
     ready: bool
     reason: str | None = None
+    warnings: list[str] = []
 
 
 async def root(service: Service, request: Request) -> Response:
@@ -53,11 +58,25 @@ async def healthz(service: Service, request: Request) -> Response:
 async def readyz(service: Service, request: Request) -> Response:
     """200 when collections are open and their models loaded; 503 with the reason otherwise, and while stopping."""
     reason = service.not_ready()
-    return plain(ReadyReply(ready=reason is None, reason=reason), 200 if reason is None else 503)
+    warnings = [] if reason else await _warnings(service, request)
+    return plain(ReadyReply(ready=reason is None, reason=reason, warnings=warnings), 200 if reason is None else 503)
+
+
+async def _warnings(service: Service, request: Request) -> list[str]:
+    found = await asyncio.to_thread(problems, service.engine)
+    if service.writer is not None:
+        # Only the writer knows what it cannot write; while it is away nobody writes at all.
+        with suppress(VssError, ValueError):
+            said = msgspec.json.decode((await service.writer.send("GET", b"/readyz")).body, type=ReadyReply)
+            found += [one for one in said.warnings if one not in found]
+    return found
 
 
 async def metrics(service: Service, request: Request) -> Response:
     """Prometheus metrics of all processes of this server."""
+    if service.writer is not None:
+        with suppress(VssError):  # what it cannot write only the writer knows
+            return await forward(service.writer, request)
     text = await asyncio.to_thread(service.metrics.show)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 

@@ -8,6 +8,7 @@ import msgspec
 
 from api.wire.base import Harmless, Hints, T, Unsupported, Wire, decode, located, refuse_unsupported, under
 from api.wire.indexing import HnswWire, OptimizersWire, QuantizationWire, WalWire, check_index, read_index
+from vss.engines.health import Health
 from vss.errors import Code, VssError, invalid
 from vss.filters import Condition, Filter, IsEmpty
 from vss.protocols import EmbedderInfo, Indexers, Models
@@ -140,7 +141,7 @@ class CollectionReply(msgspec.Struct, kw_only=True):
     """A collection as Qdrant describes one. Members without a meaning here say what is nearest to the truth."""
 
     status: str
-    optimizer_status: str
+    optimizer_status: str | dict[str, str]
     points_count: int
     indexed_vectors_count: int
     segments_count: int
@@ -249,17 +250,18 @@ def _info(ours: VssVector, size: int | None, models: Models, where: str) -> Embe
         raise VssError(code, error.message, field=where, hint=error.hint) from None
 
 
-def describe(entry: Entry, view: View) -> CollectionReply:
-    """A collection and what stands in it."""
+def describe(entry: Entry, view: View | None, health: Health) -> CollectionReply:
+    """A collection and what stands in it; `view` is None where it cannot be read."""
     schema = entry.schema
     quantized = schema.index.params.get("storage") == "sq8"
     params = {name: {"size": one.dim, "distance": one.metric.value} for name, one in schema.vectors.items()}
     return CollectionReply(
-        status="green",
-        optimizer_status="ok",
-        points_count=view.points,
-        indexed_vectors_count=indexed(view),
-        segments_count=len(view.parts),
+        # Red: queries are refused. Yellow: they are answered, and something has to be mended.
+        status="red" if health.unreadable else "yellow" if health.problems() else "green",
+        optimizer_status={"error": "; ".join(health.problems())} if health.problems() else "ok",
+        points_count=view.points if view else 0,
+        indexed_vectors_count=indexed(view) if view else 0,
+        segments_count=len(view.parts) if view else 0,
         config={
             "params": {
                 "vectors": params[DEFAULT_VECTOR] if list(params) == [DEFAULT_VECTOR] else params,
@@ -277,7 +279,7 @@ def describe(entry: Entry, view: View) -> CollectionReply:
         }
         | ({"quantization_config": {"scalar": {"type": "int8"}}} if quantized else {}),
         payload_schema={
-            path: {"data_type": kind, "points": view.count(has_value(path))}
+            path: {"data_type": kind, "points": view.count(has_value(path)) if view else 0}
             for path, kind in schema.payload_indexes.items()
         },
     )

@@ -8,7 +8,7 @@ are dead by now get tombstones, new segments stay.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from vss.schema import Schema
 from vss.storage.artifacts import ArtifactStore
 from vss.storage.build import Base, Block, SegmentBuilder, store_rows
 from vss.storage.collection import Collection
-from vss.storage.manifest import Manifest, SegmentRecord, artifacts_of, derived_of
+from vss.storage.manifest import Manifest, SegmentRecord, artifacts_of
 from vss.storage.merge import live_rows
 from vss.storage.npy import map_npy
 from vss.storage.publish import CHEAP_ATTEMPTS, Publisher, successor, until_published
