@@ -139,7 +139,7 @@ def serve(settings: Settings, role: Role | None = None) -> None:
 
 def _write(settings: Settings, *, shared: bool) -> None:
     data = DataDir(settings.data)
-    engine = LocalEngine(data, INDEXERS, writable=True, lock_wait=LOCK_SECONDS)
+    engine = LocalEngine(data, INDEXERS, writable=True, lock_wait=LOCK_SECONDS, max_unindexed=settings.max_unindexed)
     try:
         models = model_host(settings)
         models.start()

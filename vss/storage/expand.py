@@ -73,6 +73,13 @@ def operations_of(change: Change, view: View | None) -> list[Operation]:
             return [Operation(Kind.DELETE_VECTORS, key, payload=data) for key in keys]
 
 
+def affected(change: Change, view: View) -> int:
+    """How many points a change would write or remove. VssError as `operations_of`."""
+    if isinstance(change, Delete):
+        return len(_selected(view, change.select))  # by id it is written for ids that are not there too
+    return len({operation.key for operation in operations_of(change, view)})
+
+
 def _passing(view: View, keys: Iterable[bytes], where: Filter | None) -> dict[bytes, bool]:
     """Of the keys that are there, whether their points pass the filter."""
     allowed = [part.allowed(where) for part in view.parts]

@@ -83,6 +83,19 @@ def survey(manifest: Manifest, schema: Schema, indexers: Indexers) -> Merge:
     )
 
 
+def backlog(manifest: Manifest | None, live: int, schema: Schema, indexers: Indexers, at_least: int = 1) -> int:
+    """Points that every query scans until a fold gives them an index, the `live` ones that lie in no segment yet
+    included; 0 for fewer than `at_least`."""
+    waiting = 0
+    for name in schema.vectors:
+        count = live
+        for one in manifest.segments if manifest else ():
+            count += _vectors(one, schema, name) if _flat(one, name) else 0
+        if count >= max(at_least, waiting + 1) and _indexable(schema, name, count, indexers):
+            waiting = count
+    return waiting
+
+
 def to_merge(manifest: Manifest, schema: Schema, indexers: Indexers) -> list[SegmentRecord]:
     """Which segments a fold makes one.
 
