@@ -22,13 +22,14 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from api import run_folder
-from api.process_metrics import SHARED, Processes, merged
+from api.process_metrics import SHARED, Processes, merged, reserve
 from api.wire.collections import indexed
 from vss.engines.health import health
 from vss.engines.local import LocalEngine
 from vss.errors import VssError
 from vss.storage.catalog import Entry
 from vss.storage.commit import Commit
+from vss.storage.sqlite import storage_errors
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -38,6 +39,9 @@ class Metrics:
 
     def __init__(self, engine: LocalEngine) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
+        if SHARED in os.environ:
+            with storage_errors(Path(os.environ[SHARED])):
+                reserve(os.environ[SHARED])
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)

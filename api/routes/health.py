@@ -33,7 +33,7 @@ class VersionReply(msgspec.Struct, kw_only=True):
 
 
 class ReadyReply(msgspec.Struct, kw_only=True):
-    """Whether requests should come here, and why not; and what is wrong with single collections, which stops no other."""
+    """Whether requests should come here, and why not; and what is wrong with single collections, which stops none."""
 
     ready: bool
     reason: str | None = None

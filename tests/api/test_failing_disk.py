@@ -178,7 +178,7 @@ def test_a_fold_that_fails_leaves_the_generation_before_and_nothing_else(
 def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], capture_output=True, check=False)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", disk], capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip("no file system can be mounted here")
     try:
@@ -188,7 +188,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
                 client.put("/collections/c", json={"vectors": {"size": DIM, "distance": "Euclid"}})
                 assert written(client, range(100))
                 best, acknowledged = searched(client), 100
-                filler = "x" * 20_000
+                filler = "x" * 40_000
                 status = 200
                 for turn in range(90):
                     body = points(range(100 + turn * 4, 104 + turn * 4))
@@ -212,7 +212,8 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
                     with server.client_of(process) as one:
                         assert (searched(one), count(one)) == (best, acknowledged)
                         assert one.get("/metrics").status_code == 200
-                        assert one.put("/collections/c/points", json=points(range(1))).status_code == 507
+                        refused = one.put("/collections/c/points", json=points(range(1)))
+                        assert refused.status_code == 507, refused.text + server.said()
                 (disk / "rest").unlink()
                 subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
                 wait_until(lambda: written(client, range(100, 110)), "written again", 20)
