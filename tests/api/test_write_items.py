@@ -1,4 +1,4 @@
-"""Writes with bad points among good ones: nothing is dropped in silence (qdrant #9039), and of one id the last counts."""
+"""Bad points among good ones: nothing is dropped in silence (qdrant #9039); of one id the last counts."""
 
 from __future__ import annotations
 
