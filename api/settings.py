@@ -15,7 +15,9 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from vss.cores import usable_cores
+from vss.engines.local import MAX_UNINDEXED
 from vss.errors import invalid
+from vss.storage.history import KEEP
 
 ELSEWHERE = frozenset(
     {"VSS_LOG", "VSS_DEBUG", "VSS_LIFELINE", "VSS_PRECISION", "VSS_ROLE", "VSS_RUN_FOLDER", "VSS_WRITE_DOCS"}
@@ -53,7 +55,15 @@ class Settings(BaseSettings):
     workers: int = Field(default=1, ge=1, le=256, description="HTTP processes of `vss serve`: a writer and readers")
     max_body_bytes: int = Field(default=32 << 20, ge=1024)
     max_in_flight: int = Field(default=1024, ge=1, description="requests at once in each process; more get 429")
+    max_unindexed: int = Field(
+        default=MAX_UNINDEXED,
+        ge=1,
+        description="points that wait for an index; past it only deletes are taken, else 429",
+    )
     drain_seconds: float = Field(default=1.0, ge=0, le=8, description="from SIGTERM until new connections are refused")
+    keep_generations: int = Field(
+        default=KEEP, ge=1, description="that can be promoted, the current one included; the worker collects the others"
+    )
     access_log: bool = Field(default=False, description="log every request, not only those that fail with 5xx")
 
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import typer
 
-from api.cli import bench, demo, doctor, fold, index, publish, search, serve, worker
+from api.cli import bench, demo, doctor, fold, generations, index, publish, search, serve, worker
 from vss.errors import VssError
 
 commands = typer.Typer(
@@ -30,6 +30,10 @@ commands.command("worker")(worker.worker)
 commands.command("index")(index.index)
 commands.command("publish")(publish.publish)
 commands.command("fold")(fold.fold)
+commands.command("generations")(generations.generations)
+commands.command("promote")(generations.promote)
+commands.command("gc")(generations.gc)
+commands.command("purge")(generations.purge)
 commands.command("search")(search.search)
 commands.command("doctor")(doctor.doctor)
 commands.add_typer(bench.group)

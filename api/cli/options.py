@@ -10,4 +10,13 @@ import typer
 DEFAULT_DATA = Path("vss-data")
 
 Data = Annotated[Path, typer.Option("--data", help="The data directory; made when it is not there.")]
+Keep = Annotated[
+    int,
+    typer.Option(
+        "--keep",
+        min=1,
+        envvar="VSS_KEEP_GENERATIONS",
+        help="Generations that stay: the current one, and those that were current last.",
+    ),
+]
 Collection = Annotated[str, typer.Argument(help="Name of the collection.")]

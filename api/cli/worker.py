@@ -13,11 +13,12 @@ import typer
 
 from api import lifeline
 from api.cli import registry
-from api.cli.options import DEFAULT_DATA, Data
+from api.cli.options import DEFAULT_DATA, Data, Keep
 from vss.cores import usable_cores
 from vss.jobs.remote import JobWriter, serves
 from vss.jobs.worker import Worker
 from vss.storage.datadir import DataDir
+from vss.storage.history import KEEP
 
 STOP_SECONDS = 2.0
 """How long a build that is told to stop may take to clean up."""
@@ -34,6 +35,7 @@ def worker(
         int | None,
         typer.Option(min=1, help="Threads of a build.  [default: all cores, one less while a server serves]"),
     ] = None,
+    keep: Keep = KEEP,
 ) -> None:
     """Fold collections by itself when they need it, until told to stop.
 
@@ -54,6 +56,7 @@ def worker(
         JobWriter(folder),
         threads=lambda: threads or max(1, usable_cores() - serves(folder)),
         stop=stop,
+        keep=keep,
     )
     failed = _run_until_signal(job, stop)
     if failed is not None:

@@ -26,7 +26,9 @@ from api.wire.models import (
     unpack_floats,
 )
 from vss.errors import Code, VssError, invalid
+from vss.jobs.remote import Retire
 from vss.protocols import Candidates, Deadline, RerankQuery
+from vss.storage.history import Retired
 from vss.storage.manifest import Manifest
 
 A = TypeVar("A", AskEmbed, AskRerank, AskTokens)
@@ -45,6 +47,14 @@ def _publish(service: Service, manifest: Manifest) -> None:
     for entry in service.engine.entries():
         if entry.id == manifest.collection:
             service.engine.collection(entry.name).view()
+
+
+async def retire_generations(service: Service, request: Request) -> Response:
+    """Forget old generations and operations of a collection."""
+    _only_here(request)
+    asked = decode(await request.body(), Retire)
+    retired = await asyncio.to_thread(service.engine.retire, asked.collection, asked.keep, erase=asked.erase)
+    return answer(request, retired)
 
 
 async def describe_models(service: Service, request: Request) -> Response:
@@ -120,6 +130,16 @@ OPERATIONS = (
         tag="internal",
         body=Manifest,
         result=bool,
+        internal=True,
+    ),
+    Operation(
+        method="POST",
+        path="/internal/retire",
+        handler=retire_generations,
+        summary="Forget old generations",
+        tag="internal",
+        body=Retire,
+        result=Retired,
         internal=True,
     ),
     Operation(

@@ -20,6 +20,7 @@ from indexers.registry import INDEXERS
 from tests.api.clusters import clustered, scores
 from tests.api.server_process import ServerProcess
 from vss.engines.local import LocalEngine
+from vss.jobs.journal import Begin, Checkpoint, take
 from vss.points import Point
 from vss.schema import IndexSettings, Schema, VectorSchema
 from vss.storage.datadir import DataDir
@@ -176,7 +177,9 @@ def test_killed_in_the_middle_of_a_fold_the_next_one_completes_it_and_cleans_up(
     assert staged(sealed)
     assert kinds(sealed) == ["flat"]
     kept = staged(sealed)[0].parent / "import-1"
-    kept.mkdir()
+    journal, _ = take(kept, Begin({"uri": "rows.jsonl"}, 0, False, ""))
+    journal.write(Checkpoint(1, {}, 0, 0), synced=True)
+    journal.leave()
     with worker(sealed) as job:
         until(lambda: kinds(sealed) == ["faiss_hnsw"], job.said)
         until(lambda: not staged(sealed))

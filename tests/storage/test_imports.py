@@ -102,7 +102,7 @@ def test_the_later_import_wins(engine: LocalEngine, indexers: Indexers) -> None:
 
 
 def test_jobs_that_mark_tombstones_at_one_time_keep_their_own(
-    engine: LocalEngine, indexers: Indexers, monkeypatch: pytest.MonkeyPatch
+    engine: LocalEngine, indexers: Indexers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = Import(engine, indexers)
     first.adopt(first.build([1, 2, 3], 1.0))
@@ -114,11 +114,11 @@ def test_jobs_that_mark_tombstones_at_one_time_keep_their_own(
     def add_late(self: ArtifactStore, source: Path) -> Artifact:
         if not others:
             others.append(segment.record)
-            others.append(with_tombstones(collection, segment, np.array([False, False, True])))
+            others.append(with_tombstones(collection, segment, np.array([False, False, True]), tmp_path))
         return add(self, source)
 
     monkeypatch.setattr(ArtifactStore, "add", add_late)
-    mine = with_tombstones(collection, segment, np.array([False, True, True]))
+    mine = with_tombstones(collection, segment, np.array([False, True, True]), tmp_path)
     for record, dead in ((mine, [0]), (others[1], [0, 1])):
         assert record.tombstones is not None
         assert map_npy(collection.artifacts.path(record.tombstones)).tolist() == dead

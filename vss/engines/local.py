@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 
 from msgspec.structs import replace
 
@@ -14,14 +15,17 @@ from vss.errors import Code, VssError
 from vss.points import Point
 from vss.protocols import Indexers
 from vss.schema import IndexSettings, Schema, VectorSchema
+from vss.storage import history
 from vss.storage.answers import Answer
 from vss.storage.catalog import AliasAction, Catalog, Entry
 from vss.storage.collection import Collection, remove_collection
 from vss.storage.commit import Commit, CommitThread, remembered
 from vss.storage.datadir import DataDir, WriterLock
-from vss.storage.expand import operations_of
+from vss.storage.expand import affected
 from vss.storage.fold import LIVE_BYTES, LIVE_OPERATIONS, seal
+from vss.storage.history import Retired
 from vss.storage.manifest import Manifest
+from vss.storage.promote import check_generation, restored_schema
 from vss.storage.publish import CHEAP_ATTEMPTS, publish, until_published
 from vss.types import PointId
 
@@ -37,19 +41,27 @@ class LocalEngine:
 
     writable:  take the writer lock and accept writes. VssError (LOCKED) when another process is the writer
     lock_wait: seconds to wait for that lock
+    observe:   called, by the thread that writes, with each transaction
 
     max_unindexed: points of a collection that wait for an index, past which writes are refused (see `write`)
-    observe:       called, by the thread that writes, with each transaction
     """
 
-    def __init__(self, data: DataDir, indexers: Indexers, *, writable: bool, lock_wait: float = 0.0) -> None:
+    def __init__(
+        self,
+        data: DataDir,
+        indexers: Indexers,
+        *,
+        writable: bool,
+        lock_wait: float = 0.0,
+        max_unindexed: int = MAX_UNINDEXED,
+    ) -> None:
         self.data = data
         self._indexers = indexers
         self._lock = threading.Lock()
         self._writer_lock = WriterLock(data, wait=lock_wait) if writable else None
         self._commits = CommitThread(self._make_room, self._bound_live_part, self._observe) if writable else None
         self._seal_again: dict[Collection, float] = {}
-        self.max_unindexed = MAX_UNINDEXED
+        self._max_unindexed = max_unindexed
         self.observe: Callable[[Commit], None] | None = None
         self._catalog = Catalog(data)
         self._open: dict[str, Collection] = {}
@@ -57,6 +69,10 @@ class LocalEngine:
     def entries(self) -> list[Entry]:
         """All collections, by name."""
         return list(self._catalog.entries().values())
+
+    def catalog_refusing(self) -> VssError | None:
+        """Why this process cannot change the catalog at the moment, or None."""
+        return self._catalog.refusing
 
     def entry(self, name: str) -> Entry:
         """One collection's entry. VssError (NOT_FOUND)."""
@@ -72,6 +88,8 @@ class LocalEngine:
                 folder = self.data.collection(entry.id)
                 try:
                     known = self._open[entry.id] = Collection(folder, entry.schema, self._indexers)
+                    if self._commits is not None:
+                        self._settle_schema(entry, known)
                 except VssError:
                     self._catalog.get(name)  # of one that was deleted meanwhile it says so
                     raise
@@ -162,18 +180,21 @@ class LocalEngine:
         """
         commits, collection = self._writing(), self.collection(name)
         if not all(isinstance(change, Delete) for change in changes):
-            waiting = collection.backlog()
-            if waiting >= self.max_unindexed:
+            waiting = collection.backlog(at_least=self._max_unindexed)
+            if waiting:
+                collection.catch_up()  # a fold may have come since
+                waiting = collection.backlog(at_least=self._max_unindexed)
+            if waiting:
                 raise VssError(
                     Code.OVERLOADED,
-                    f"{waiting:,} points wait for an index, the limit is {self.max_unindexed:,}; nothing was written",
+                    f"{waiting:,} points wait for an index, the limit is {self._max_unindexed:,}; nothing was written",
                     hint=f"`vss worker` and `vss fold {name}` index them; then send it again. Deletes are still taken",
                 )
         return commits.submit(collection, changes, once)
 
     def preview(self, name: str, change: Change) -> int:
         """How many points a change would write or remove now. VssError as the change itself would raise."""
-        return len({one.key for one in operations_of(change, self.collection(name).view())})
+        return affected(change, self.collection(name).view())
 
     def remembered(self, name: str, key: str, digest: bytes) -> Answer | None:
         """What the write of this key was answered. VssError (CONFLICT) when that was another request."""
@@ -197,6 +218,44 @@ class LocalEngine:
                 return
         raise VssError(Code.NOT_FOUND, "the collection was deleted while the job ran", field="collection")
 
+    def promote(self, name: str, generation: int) -> Manifest:
+        """Make a retained generation current; operations that it does not cover apply to it again.
+
+        Nothing changes when it is refused. VssError: NOT_FOUND (not retained), CORRUPT (a file, or an index that does
+        not answer), CONFLICT (writes since are of another model).
+        """
+        self._writing()
+        entry = self.entry(name)
+        collection = self.collection(entry.name)
+        chosen = history.find(collection.log, generation)
+        manifest = check_generation(collection, chosen, self._indexers)
+        schema = restored_schema(collection, chosen, manifest)
+        history.promote(collection.log, chosen, None if schema == entry.schema else schema)
+        self._settle_schema(entry, collection)
+        collection.view()
+        # What a fold had covered is live again: no query should scan more of it than of any live part. Where that
+        # fails the generation is current all the same, and the next write tries again.
+        with suppress(VssError, OSError):
+            until_published(lambda: self._bound_live_part(collection), CHEAP_ATTEMPTS)
+        return manifest
+
+    def _settle_schema(self, entry: Entry, collection: Collection) -> None:
+        """Give the catalog the schema of a promotion, also of one that a kill cut off."""
+        schema = history.pending_schema(collection.log)
+        if schema is not None:
+            self._catalog.change_schema(entry.name, schema)
+            collection.change_schema(schema)
+            history.settle_schema(collection.log)
+
+    def retire(self, collection: str, keep: int, *, erase: bool = False) -> Retired:
+        """Forget old generations and operations of a collection, by its id (see `vss.jobs.collect.Keeper`)."""
+        self._writing()
+        for entry in self.entries():
+            if entry.id == collection:
+                log = self.collection(entry.name).log
+                return history.retire(log, keep, lambda: self.data.held_seq(collection), erased=erase)
+        raise VssError(Code.NOT_FOUND, "the collection was deleted meanwhile", field="collection")
+
     def _writing(self) -> CommitThread:
         if self._commits is None:
             raise VssError(Code.LOCKED, "this process only reads", hint="send the write to the server")
@@ -207,7 +266,6 @@ class LocalEngine:
             self.observe(commit)
 
     def _bound_live_part(self, collection: Collection) -> None:
-        collection.view()
         operations, size = collection.live_size
         if (operations >= LIVE_OPERATIONS or size >= LIVE_BYTES) and time.monotonic() >= self._seal_again.get(
             collection, 0.0
@@ -229,7 +287,7 @@ class LocalEngine:
             self._bound_live_part(collection)
         except Exception as failed:
             error = failed
-        collection.view()
+        collection.catch_up()
         operations, size = collection.live_size
         if operations >= 2 * LIVE_OPERATIONS or size >= 2 * LIVE_BYTES:
             raise VssError(

@@ -60,6 +60,9 @@ class Destination(Protocol[Published]):
     def begin(self) -> Site:
         """Where to build; the schema stands by now."""
 
+    def hold(self, site: Site) -> None:
+        """Remember, in the folder that is being built in, since when writes win over what is built."""
+
     def publish(
         self, site: Site, segment: SegmentRecord, models: dict[str, ModelRecord], source: str, reporter: Reporter
     ) -> Published:

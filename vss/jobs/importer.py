@@ -232,6 +232,7 @@ class _Work(Generic[Published]):
             builder = SegmentBuilder(schema, journal.segment)
         self.destination.created = journal.begin.created
         site = Site(journal.folder, site.artifacts, journal.begin.started_seq)
+        self.destination.hold(site)
         return _Staged(site, journal, stack.enter_context(builder))
 
     def _end(self, journal: Journal, kind: type[BaseException] | None, *_: object) -> None:

@@ -16,13 +16,14 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
 
 from vss.storage.artifacts import fsync_folder
-from vss.storage.staging import lock_folder
+from vss.storage.staging import HOLD, lock_folder
 
 SYNC_SECONDS = 5.0
 """Work that a power cut may take; a kill takes only the unfinished chunk."""
@@ -106,6 +107,45 @@ class Journal:
         os.close(self._lock)
 
 
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """What an import whose process has ended has left.
+
+    given_up: no run will go on from it
+    created:  whether it had made its collection
+    """
+
+    folder: Path
+    given_up: bool
+    created: bool
+
+    def remove(self) -> None:
+        """Remove it, unless an import has taken it meanwhile."""
+        with _alone(self.folder.parent):
+            lock = lock_folder(self.folder)
+            if lock is not None:
+                shutil.rmtree(self.folder, ignore_errors=True)
+                os.close(lock)
+
+
+def killed_imports(staging: Path) -> list[Killed]:
+    """The imports into a collection that were killed and not run again."""
+    found = []
+    if not staging.is_dir():
+        return []
+    with _alone(staging):
+        for folder in sorted(staging.glob("import-*")):
+            lock = lock_folder(folder)
+            if lock is None:
+                continue
+            known = _read(folder)
+            nothing = known is None or known[1] is None
+            old = nothing or time.time() - (folder / "journal").stat().st_mtime > MAX_AGE_SECONDS
+            found.append(Killed(folder, old, known is not None and known[0].created))
+            os.close(lock)
+    return found
+
+
 def take(fresh: Path, begin: Begin) -> tuple[Journal, str | None]:
     """The journal of the killed import that this one goes on with, else a new one in the folder `fresh`.
 
@@ -152,7 +192,7 @@ def _new(folder: Path, begin: Begin) -> Journal:
 
 def _go_on(folder: Path, lock: int, begin: Begin, last: Checkpoint | None, end: int) -> Journal:
     for path in folder.iterdir():
-        if path.name not in ("journal", "segment") or (path.name == "segment" and last is None):
+        if path.name not in ("journal", "segment", HOLD) or (path.name == "segment" and last is None):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     file = open(folder / "journal", "r+b")  # noqa: SIM115 - closed by Journal.remove()
     file.truncate(end)

@@ -17,6 +17,7 @@ from vss.storage.datadir import DataDir
 from vss.storage.imports import Mode, adopt
 from vss.storage.manifest import Manifest, ModelRecord, SegmentRecord
 from vss.storage.npy import map_npy
+from vss.storage.staging import hold_log
 from vss.types import Vectors
 
 
@@ -65,6 +66,10 @@ class LivingCollection:
         # Whatever was written to a collection that this job made came after its start.
         started_seq = 0 if self.created else collection.log.last_seq()
         return Site(staged, collection.artifacts, started_seq)
+
+    def hold(self, site: Site) -> None:
+        """As `Destination.hold`: the log keeps what was written since, until the folder goes."""
+        hold_log(site.staged, self._engine.entry(self.name).id, site.started_seq)
 
     def publish(
         self, site: Site, segment: SegmentRecord, models: dict[str, ModelRecord], source: str, reporter: Reporter

@@ -12,7 +12,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -23,8 +23,12 @@ from vss.schema import DEFAULT_VECTOR, Schema, VectorSchema
 from vss.storage.catalog import Catalog
 from vss.storage.collection import remove_collection
 from vss.storage.datadir import DataDir, WriterLock
+from vss.storage.history import Retired, retire
+from vss.storage.log import Log
 from vss.storage.manifest import Manifest
 from vss.storage.publish import LocalPublisher
+
+T = TypeVar("T")
 
 TIMEOUT_SECONDS = 120.0
 """How long a server may take for one commit: it opens the new generation before it answers."""
@@ -47,6 +51,9 @@ class Writer(Protocol):
 
     def publish(self, manifest: Manifest) -> None:
         """Make the manifest current. VssError (CONFLICT) when its parent no longer is."""
+
+    def retire(self, collection: str, keep: int, *, erase: bool = False) -> Retired:
+        """As `vss.jobs.collect.Keeper.retire`."""
 
 
 class LocalWriter:
@@ -79,6 +86,15 @@ class LocalWriter:
         """As `Writer.publish`."""
         LocalPublisher(self._data).publish(manifest)
 
+    def retire(self, collection: str, keep: int, *, erase: bool = False) -> Retired:
+        """As `Writer.retire`."""
+        with WriterLock(self._data):
+            log = Log(self._data.collection(collection) / "log.db")
+            try:
+                return retire(log, keep, lambda: self._data.held_seq(collection), erased=erase)
+            finally:
+                log.close()
+
 
 class SocketWriter:
     """Commits through the server of this data directory.
@@ -101,7 +117,13 @@ class SocketWriter:
         """As `Writer.publish`."""
         self._send("POST", "/internal/publish", msgspec.json.encode(manifest))
 
-    def _send(self, method: str, path: str, body: bytes) -> None:
+    def retire(self, collection: str, keep: int, *, erase: bool = False) -> Retired:
+        """As `Writer.retire`."""
+        asked = Retire(collection=collection, keep=keep, erase=erase)
+        answer = self._send("POST", "/internal/retire", msgspec.json.encode(asked))
+        return msgspec.json.decode(answer, type=_Retirement).result
+
+    def _send(self, method: str, path: str, body: bytes) -> bytes:
         try:
             transport = socket_transport(self._data)
         except OSError as error:
@@ -113,6 +135,7 @@ class SocketWriter:
             raise self._silent(Code.UNAVAILABLE, error) from error
         if answer.is_error:
             raise error_of(answer.status_code, answer.content)
+        return answer.content
 
     def _silent(self, code: Code, error: Exception) -> VssError:
         return VssError(
@@ -145,7 +168,11 @@ class JobWriter:
         """As `Writer.publish`."""
         self._commit(lambda writer: writer.publish(manifest))
 
-    def _commit(self, ask: Callable[[Writer], None]) -> None:
+    def retire(self, collection: str, keep: int, *, erase: bool = False) -> Retired:
+        """As `Writer.retire`."""
+        return self._commit(lambda writer: writer.retire(collection, keep, erase=erase))
+
+    def _commit(self, ask: Callable[[Writer], T]) -> T:
         """Ask the two in turn until one may write. LOCKED says that nothing was done, so that asking again is safe."""
         until = time.monotonic() + self._patience
         while True:
@@ -201,6 +228,18 @@ def error_of(status: int, body: bytes) -> VssError:
     except ValueError:
         shown = body[:200].decode(errors="replace")
         return VssError(Code.UNAVAILABLE, f"the server answered {status}: {shown}", hint="its log says more")
+
+
+class Retire(msgspec.Struct):
+    """The body of `POST /internal/retire`; see `Writer.retire`."""
+
+    collection: str
+    keep: int
+    erase: bool
+
+
+class _Retirement(msgspec.Struct):
+    result: Retired
 
 
 class _Said(msgspec.Struct):

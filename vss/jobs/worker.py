@@ -1,5 +1,7 @@
 """The worker: folds the collections of a data directory by itself, one at a time, beside a server or alone.
 
+What no retained generation names it collects, each time that a collection has a new one (`vss.jobs.collect`).
+
 About once a second it asks each log whether anything was committed (one PRAGMA), and reads the manifest of a new
 generation. `vss.storage.merge.due` says what needs a fold. No segment is opened before that.
 """
@@ -13,16 +15,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vss.errors import Code, VssError
+from vss.jobs.collect import collect, sweep_directory
+from vss.jobs.remote import Writer
 from vss.protocols import Indexers
 from vss.schema import Schema
 from vss.storage.catalog import Catalog, Entry
 from vss.storage.collection import Collection
 from vss.storage.compact import compact
 from vss.storage.datadir import DataDir, WorkerLock
+from vss.storage.history import KEEP
 from vss.storage.manifest import Manifest
 from vss.storage.merge import due, live_rows, survey, to_merge
-from vss.storage.publish import Publisher
-from vss.storage.staging import remove_orphans
 
 log = logging.getLogger("vss.worker")
 
@@ -42,11 +45,13 @@ class _Watched:
     """What the worker knows of one collection.
 
     seen:  (data version, generation, schema) that needed nothing
+    collected: generation up to which garbage was collected
     again: moment (`time.monotonic`) before which it is left alone
     """
 
     collection: Collection | None = None
     version: int = -1
+    collected: int = 0
     seen: tuple[int, Schema] | None = None
     failures: int = 0
     again: float = 0.0
@@ -56,20 +61,23 @@ class Worker:
     """Folds what is due until it is stopped. Used by one thread; `stop` may be set by any.
 
     threads: asked at each fold how many threads may build
+    keep:    generations that are retained
     """
 
     def __init__(
         self,
         data: DataDir,
         indexers: Indexers,
-        publisher: Publisher,
+        writer: Writer,
         *,
         threads: Callable[[], int],
         stop: threading.Event,
+        keep: int = KEEP,
     ) -> None:
         self._data = data
         self._indexers = indexers
-        self._publisher = publisher
+        self._writer = writer
+        self._keep = keep
         self._threads = threads
         self._stop = stop
         self._watched: dict[str, _Watched] = {}
@@ -83,6 +91,7 @@ class Worker:
             catalog = Catalog(self._data)
             try:
                 log.info("watching %s", self._data.path)
+                self._sweep_directory(catalog)
                 while not self._stop.is_set():
                     self.round(catalog)
                     self._stop.wait(POLL_SECONDS)
@@ -92,6 +101,12 @@ class Worker:
                 for watched in self._watched.values():
                     _close(watched)
                 catalog.close()
+
+    def _sweep_directory(self, catalog: Catalog) -> None:
+        try:
+            sweep_directory(self._data, catalog)
+        except (VssError, OSError) as error:
+            log.warning("what killed jobs have left was not removed: %s", error)
 
     def _take_lock(self) -> WorkerLock | None:
         told = False
@@ -137,12 +152,13 @@ class Worker:
             if not (folder / "manifests").is_dir():
                 return
             collection = watched.collection = Collection(folder, entry.schema, self._indexers)
-            remove_orphans(collection.staging)
         version = collection.log.data_version()
         known_schema = watched.seen is not None and watched.seen[1] is entry.schema
         if version == watched.version and known_schema:
             return
         generation = collection.log.pointer().generation
+        if generation and generation != watched.collected:
+            self._collect(entry, watched, generation)
         if not generation or watched.seen == (generation, entry.schema):
             watched.version = version
             return
@@ -156,13 +172,25 @@ class Worker:
             return  # what was published meanwhile is looked at in the next round
         watched.version, watched.seen, watched.failures = version, (generation, entry.schema), 0
 
+    def _collect(self, entry: Entry, watched: _Watched, generation: int) -> None:
+        retired, garbage = collect(self._data, entry.id, self._writer, keep=self._keep)
+        watched.collected = generation
+        if garbage or retired.operations:
+            log.debug(
+                "%s: collected %d files, %s bytes, %s operations",
+                entry.name,
+                len(garbage),
+                f"{sum(one.bytes for one in garbage):,}",
+                f"{retired.operations:,}",
+            )
+
     def _fold(self, entry: Entry, collection: Collection, manifest: Manifest, reason: str) -> None:
         merged = to_merge(manifest, entry.schema, self._indexers)
         rows, began = sum(map(live_rows, merged)), time.monotonic()
         threads = self._threads()
         log.debug("%s: folding %s rows with %d threads: %s", entry.name, f"{rows:,}", threads, reason)
         published = compact(
-            collection, merged, self._publisher, self._indexers, threads=threads, progress=self._check_stop
+            collection, merged, self._writer, self._indexers, threads=threads, progress=self._check_stop
         )
         log.info(
             "%s: folded %s rows of %d segments in %.1f s, generation %d: %s",

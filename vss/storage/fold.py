@@ -37,28 +37,28 @@ def seal(collection: Collection, publisher: Publisher, indexers: Indexers) -> Ma
     view, flat = collection.view(), IndexSettings(kind="flat")
     records: list[SegmentRecord] = []
     moved = [view.parts[-1]]
-    for part in view.parts[:-1]:
-        assert isinstance(part.body, Segment)
-        # What live operations replaced or patched leaves its segment: those operations are covered from now on.
-        alive = part.alive
-        if part.patches:
-            patched = np.zeros(len(part.body), np.bool_)
-            patched[list(part.patches)] = True
-            moved.append(replace(part, alive=patched))
-            alive = ~patched if alive is None else alive & ~patched
-        if alive is None or alive.any():
-            records.append(without_dropped(with_tombstones(collection, part.body, alive), collection.schema))
-    with (
-        staging_folder(collection.staging, "seal") as staged,
-        SegmentBuilder(collection.schema, staged / "segment") as builder,
-    ):
-        for part in moved:
-            for block in blocks(part, collection.schema):
-                builder.add(block)
-        if builder.rows:
-            records.append(builder.finish(collection.artifacts, indexers, flat, threads=1))
-    manifest = next_manifest(collection, view, records, covered_seq=view.seq, source="seal")
-    publisher.publish(manifest)
+    # Until the pointer has moved the folder says that what is stored here is needed.
+    with staging_folder(collection.staging, "seal") as staged:
+        for part in view.parts[:-1]:
+            assert isinstance(part.body, Segment)
+            # What live operations replaced or patched leaves its segment: those operations are covered from now on.
+            alive = part.alive
+            if part.patches:
+                patched = np.zeros(len(part.body), np.bool_)
+                patched[list(part.patches)] = True
+                moved.append(replace(part, alive=patched))
+                alive = ~patched if alive is None else alive & ~patched
+            if alive is None or alive.any():
+                record = with_tombstones(collection, part.body, alive, staged)
+                records.append(without_dropped(record, collection.schema))
+        with SegmentBuilder(collection.schema, staged / "segment") as builder:
+            for part in moved:
+                for block in blocks(part, collection.schema):
+                    builder.add(block)
+            if builder.rows:
+                records.append(builder.finish(collection.artifacts, indexers, flat, threads=1))
+        manifest = next_manifest(collection, view, records, covered_seq=view.seq, source="seal")
+        publisher.publish(manifest)
     return manifest
 
 

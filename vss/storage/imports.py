@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
+from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from vss.storage.fold import seal
 from vss.storage.manifest import Manifest, ModelRecord, SegmentRecord
 from vss.storage.publish import CHEAP_ATTEMPTS, Publisher, next_manifest, until_published, with_tombstones
 from vss.storage.segment import Segment
+from vss.storage.staging import staging_folder
 from vss.storage.view import View
 from vss.types import Mask
 
@@ -50,8 +52,9 @@ def adopt(
         if mode is Mode.REPLACE and _covered(collection.view()) < started_seq:
             # What was live before the import goes, unless it was written since. Only rows of segments can tell.
             seal(collection, publisher, indexers)
-        manifest = _manifest(collection, imported, started_seq, mode, models, source)
-        publisher.publish(manifest)
+        with staging_folder(collection.staging, "adopt") as staged:
+            manifest = _manifest(collection, imported, started_seq, mode, models, source, staged)
+            publisher.publish(manifest)
         return manifest
 
     try:
@@ -67,6 +70,7 @@ def _manifest(
     mode: Mode,
     models: dict[str, ModelRecord],
     source: str,
+    staged: Path,
 ) -> Manifest:
     view = collection.view()
     # The log is asked, not the segments: of a deletion that a fold has covered meanwhile these keep no trace.
@@ -78,8 +82,8 @@ def _manifest(
         if isinstance(part.body, Segment):
             kept = _settle(part.body, imported, alive, started_seq, later if mode is Mode.REPLACE else None)
             if kept is None or kept.any():
-                records.append(with_tombstones(collection, part.body, kept))
-    records.append(with_tombstones(collection, imported, None if alive.all() else alive))
+                records.append(with_tombstones(collection, part.body, kept, staged))
+    records.append(with_tombstones(collection, imported, None if alive.all() else alive, staged))
     return next_manifest(collection, view, records, covered_seq=_covered(view), source=source, models=models)
 
 

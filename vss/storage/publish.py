@@ -59,7 +59,7 @@ def publish(log: Log, manifests: Path, manifest: Manifest) -> None:
     def write() -> Pointer:
         return Pointer(manifest.generation, write_manifest(manifests, manifest), manifest.covered_seq)
 
-    log.publish(manifest.parent, write)
+    log.publish(manifest.parent, manifest.generation, write)
 
 
 class LocalPublisher:
@@ -88,11 +88,11 @@ def next_manifest(
     source: str,
     models: dict[str, ModelRecord] | None = None,
 ) -> Manifest:
-    """The generation after the view's, with these segments."""
+    """The next generation, made from the view's, with these segments."""
     parent = view.manifest
     return Manifest(
         collection=collection.folder.name,
-        generation=view.generation + 1,
+        generation=collection.log.newest_generation() + 1,
         parent=view.generation,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         source=source,
@@ -103,11 +103,13 @@ def next_manifest(
     )
 
 
-def successor(manifest: Manifest, segments: Iterable[SegmentRecord], *, source: str) -> Manifest:
-    """The generation after this one: the same points, in these segments."""
+def successor(
+    collection: Collection, manifest: Manifest, segments: Iterable[SegmentRecord], *, source: str
+) -> Manifest:
+    """The next generation, made from this one: the same points, in these segments."""
     return replace(
         manifest,
-        generation=manifest.generation + 1,
+        generation=collection.log.newest_generation() + 1,
         parent=manifest.generation,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         source=source,
@@ -115,11 +117,10 @@ def successor(manifest: Manifest, segments: Iterable[SegmentRecord], *, source: 
     )
 
 
-def with_tombstones(collection: Collection, segment: Segment, alive: Mask | None) -> SegmentRecord:
-    """The segment's record with exactly the rows outside `alive` as its tombstones."""
+def with_tombstones(collection: Collection, segment: Segment, alive: Mask | None, staged: Path) -> SegmentRecord:
+    """The segment's record with exactly the rows outside `alive` as its tombstones. staged: the job's own folder."""
     dead = np.zeros(0, np.int64) if alive is None else np.flatnonzero(~alive)
     if len(dead) == segment.record.deleted:
         return segment.record
-    collection.staging.mkdir(exist_ok=True)
-    tombstones = store_rows(collection.artifacts, collection.staging, dead)
+    tombstones = store_rows(collection.artifacts, staged, dead)
     return replace(segment.record, tombstones=tombstones, deleted=len(dead))

@@ -1,5 +1,8 @@
 """Folders that a fold, a seal or a publication works in: each belongs to a live process, and orphans are found.
 
+What lies in any of them is in use: an artifact that has a second name there is not collected (`in_use`). A job that
+will ask the log which keys were written since it began says so there too, and the log keeps those (`hold_log`).
+
 The owner holds an advisory lock on the folder itself, which the kernel frees however the process ends; so ownership
 is known across containers too, where process ids say nothing. Other staging (imports keep theirs) is not touched.
 """
@@ -11,10 +14,12 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PURPOSES = ("fold", "seal", "publish")
+import msgspec
+
+PURPOSES = ("fold", "seal", "publish", "adopt", "collect")
 
 
 @contextmanager
@@ -53,6 +58,58 @@ def remove_orphans(staging: Path) -> int:
             os.close(handle)
             found += 1
     return found
+
+
+def in_use(*stagings: Path) -> set[int]:
+    """The inodes of all files in staging folders."""
+    found = set()
+    for staging in stagings:
+        for folder, _, files in os.walk(staging):
+            for name in files:
+                with suppress(FileNotFoundError):
+                    found.add(os.stat(os.path.join(folder, name), follow_symlinks=False).st_ino)
+    return found
+
+
+def live_folders(staging: Path) -> list[Path]:
+    """The folders that a live process owns."""
+    found = []
+    for folder in sorted(staging.glob("*-*")):
+        handle = lock_folder(folder)
+        if handle is not None:
+            os.close(handle)
+        elif folder.is_dir():
+            found.append(folder)
+    return found
+
+
+HOLD = "log.held"
+"""Name of the file in a job's folder that says which operations it needs."""
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """A job that began after operation `seq` of a collection, by its id."""
+
+    collection: str
+    seq: int
+
+
+def hold_log(folder: Path, collection: str, seq: int) -> None:
+    """Keep the operations after `seq` in a collection's log as long as the folder stays. For a job that may go on
+    after its process was killed that is until somebody removes the folder."""
+    (folder / HOLD).write_bytes(msgspec.json.encode(Hold(collection, seq)))
+
+
+def held_seq(collection: str, *stagings: Path) -> int | None:
+    """The operations of a collection after this one are needed by a job; None: by none."""
+    held = []
+    for staging in stagings:
+        for path in staging.glob(f"*/{HOLD}"):
+            with suppress(OSError, msgspec.MsgspecError):
+                hold = msgspec.json.decode(path.read_bytes(), type=Hold)
+                if hold.collection == collection:
+                    held.append(hold.seq)
+    return min(held, default=None)
 
 
 def lock_folder(folder: Path) -> int | None:

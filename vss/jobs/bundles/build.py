@@ -58,6 +58,9 @@ class Bundle:
         place = Path(self._temporary.name)
         return Site(place / "staged", ArtifactStore(place / "artifacts"), 0)
 
+    def hold(self, site: Site) -> None:
+        """As `Destination.hold`: nobody writes to a bundle."""
+
     def publish(
         self, site: Site, segment: SegmentRecord, models: dict[str, ModelRecord], source: str, reporter: Reporter
     ) -> BundleManifest:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import shutil
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vss import canary
@@ -79,6 +79,8 @@ def run_publish(data: DataDir, job: Publication, indexers: Indexers, writer: Wri
             indexers.choose(settings.kind, vector.metric, vector.dim, 0, settings.params)  # what later builds make
         remove_orphans(data.path / "staging")
         staged = stack.enter_context(staging_folder(data.path / "staging", "publish"))
+        if site is not None:
+            living.hold(replace(site, staged=staged))
         files, copied = _fetch(folder, bundle, site, staged, reporter)
         checked = check(bundle, files, indexers, uri, reporter)
         try:
@@ -86,6 +88,7 @@ def run_publish(data: DataDir, job: Publication, indexers: Indexers, writer: Wri
                 # A server that has another version of the model makes another schema of it.
                 _check_fit(name, living.create(bundle.schema), bundle)
                 site = living.begin()
+                living.hold(replace(site, staged=staged))
             _check_canaries(living, checked)
             segment = store(checked, files, site.artifacts, staged, site.started_seq)
             manifest = living.publish(site, segment, bundle.models, f"publish {uri}", reporter)
@@ -143,7 +146,7 @@ def _fetch(
 ) -> tuple[dict[Artifact, Path], int]:
     """Where each file lies, verified, and how many bytes had to be copied."""
     named = {artifact: what for what, artifact in bundle.files().items()}
-    files = {one: site.artifacts.path(one) for one in named if site and site.artifacts.holds(one)}
+    files = {one: site.artifacts.borrow(one, staged) for one in named if site and site.artifacts.holds(one)}
     missing = [one for one in named if one not in files]
     size, free = sum(one.bytes for one in missing), shutil.disk_usage(staged).free
     if size > free:

@@ -115,8 +115,10 @@ def store(
     """
     manifest = checked.manifest
     for artifact, path in files.items():
-        if not artifacts.holds(artifact):
-            artifacts.add(path)
+        if artifacts.holds(artifact):
+            artifacts.borrow(artifact, staged)
+        else:
+            artifacts.keep(path)
     id_paths, replaced = write_ids(staged, checked.keys)
     versions = staged / "versions.npy"
     save_npy(versions, np.full(manifest.rows, version, np.int64))
