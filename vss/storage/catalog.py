@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import apsw
 import msgspec
@@ -21,7 +22,7 @@ from vss.schema import Schema, check_schema
 from vss.storage.catalog_copy import Copied, checksum, read_copy, write_copy
 from vss.storage.datadir import DataDir
 from vss.storage.proof import damaged
-from vss.storage.sqlite import Committer, connect, storage_errors
+from vss.storage.sqlite import Committer, connect, storage_errors, transaction
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS collections (
@@ -281,6 +282,21 @@ def _all_rows(connection: apsw.Connection) -> Rows:
         list(connection.execute("SELECT name, id, schema FROM collections ORDER BY name")),
         list(connection.execute("SELECT name, collection FROM aliases ORDER BY name")),
     )
+
+
+def restore(path: Path, copied: Copied) -> None:
+    """Write a catalog anew from a copy, into a file of its own."""
+    path.unlink(missing_ok=True)
+    with storage_errors(path):
+        connection = connect(path)
+        try:
+            with transaction(connection):
+                connection.execute(_TABLES)
+                connection.executemany("INSERT INTO collections VALUES (?, ?, ?)", copied.collections)
+                connection.executemany("INSERT INTO aliases VALUES (?, ?)", copied.aliases)
+                connection.execute("INSERT INTO changes VALUES (1, ?, ?)", (copied.number, checksum(copied)))
+        finally:
+            connection.close()
 
 
 def check_name(name: str) -> str:
