@@ -2,9 +2,9 @@
 
     imported_vectors  an import of ready vectors, beside a raw hnswlib build of the same vectors with as many threads
     imported_texts    an import of texts, beside the model alone on the same texts
-    upserts           durable upserts in batches, beside the same rows in raw SQLite with synchronous=FULL
 
 Each pair takes turns in the same run. A rate counts everything from the first byte read to the published generation.
+Durable upserts stand in `api.bench.durable`.
 """
 
 from __future__ import annotations
@@ -18,26 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import apsw
 import numpy as np
 
 from api.bench.importing import Run, import_texts, import_vectors
 from api.bench.report import Report, ratios, rounds, spread
 from api.bench.texts import write_jsonl
 from indexers.raw.registry import library
-from indexers.registry import INDEXERS
-from vss.engines.local import LocalEngine
-from vss.points import Point, id_key
 from vss.protocols import Embedder
-from vss.schema import DEFAULT_VECTOR, Schema, VectorSchema
 from vss.storage.datadir import DataDir
-from vss.storage.log import pack_vectors
 from vss.types import Metric, Progress, Role, Vectors, no_progress
 
-BATCH = 100
-"""Points of an upsert."""
-
-PAYLOAD = b'{"name":"a point of the benchmark","price":12.5,"tags":["new","small"]}'
+WARM = 100
+"""Texts that are embedded before anything is measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +49,7 @@ def imported_vectors(
     np.save(source, vectors)
     raw = library("raw-hnswlib")
     runs: list[Run] = []
-    cpu = _Processors()
+    cpu = Processors()
 
     def ours() -> float:
         folder = scratch / f"data-{secrets.token_hex(4)}"
@@ -102,7 +94,7 @@ def imported_texts(
     source = scratch / "texts.jsonl"
     write_jsonl(source, texts)
     runs: list[Run] = []
-    cpu = _Processors()
+    cpu = Processors()
 
     def ours() -> float:
         folder = scratch / f"data-{secrets.token_hex(4)}"
@@ -117,7 +109,7 @@ def imported_texts(
             embedder.embed(texts, Role.DOCUMENT)
         return len(texts) / (time.perf_counter() - began)
 
-    embedder.embed(texts[:BATCH], Role.DOCUMENT)  # warm
+    embedder.embed(texts[:WARM], Role.DOCUMENT)  # warm
     rates = rounds({"import": ours, "model": theirs}, plan.repetitions, progress)
     report.write(
         "imported_texts",
@@ -136,64 +128,7 @@ def imported_texts(
     )
 
 
-def upserts(report: Report, vectors: Vectors, metric: Metric, scratch: Path, plan: Plan, progress: Progress) -> None:
-    """Points per second, each batch on disk before the next is sent: the engine's, and SQLite's with the same rows."""
-
-    def ours() -> float:
-        folder = scratch / f"data-{secrets.token_hex(4)}"
-        points = [
-            Point(id=row, vectors={DEFAULT_VECTOR: vector}, payload=PAYLOAD) for row, vector in enumerate(vectors)
-        ]
-        engine = LocalEngine(DataDir(folder), INDEXERS, writable=True)
-        try:
-            vector = VectorSchema(dim=vectors.shape[1], metric=metric)
-            engine.create("points", Schema(vectors={DEFAULT_VECTOR: vector}))
-            began = time.perf_counter()
-            for start in range(0, len(points), BATCH):
-                engine.upsert("points", points[start : start + BATCH]).result()
-            seconds = time.perf_counter() - began
-        finally:
-            engine.close()
-        shutil.rmtree(folder)
-        return len(points) / seconds
-
-    def theirs() -> float:
-        path = scratch / f"raw-{secrets.token_hex(4)}.db"
-        rows = [(id_key(row), pack_vectors({DEFAULT_VECTOR: vector}), PAYLOAD) for row, vector in enumerate(vectors)]
-        connection = apsw.Connection(str(path))
-        connection.pragma("journal_mode", "wal")
-        connection.pragma("synchronous", "full")
-        connection.execute(
-            "CREATE TABLE operations (seq INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB, vectors BLOB, payload BLOB)"
-        )
-        began = time.perf_counter()
-        for start in range(0, len(rows), BATCH):
-            with connection:
-                connection.executemany(
-                    "INSERT INTO operations (key, vectors, payload) VALUES (?, ?, ?)", rows[start : start + BATCH]
-                )
-        seconds = time.perf_counter() - began
-        connection.close()
-        path.unlink()
-        return len(rows) / seconds
-
-    rates = rounds({"engine": ours, "sqlite": theirs}, plan.repetitions, progress)
-    report.write(
-        "upserts",
-        n=len(vectors),
-        dim=vectors.shape[1],
-        metric=metric.value,
-        batch=BATCH,
-        payload_bytes=len(PAYLOAD),
-        repetitions=plan.repetitions,
-        engine_points_per_s=spread(rates["engine"]),
-        sqlite_points_per_s=spread(rates["sqlite"]),
-        ratio=ratios(rates["engine"], rates["sqlite"]),
-        sqlite=apsw.sqlite_lib_version(),
-    )
-
-
-class _Processors:
+class Processors:
     """Processor seconds of each run, all threads together: they hold where other processes take the cores away."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from api.bench import dataset
+from api.bench import dataset, durable
 from api.bench import write as measured
 from api.bench.counting import counting
 from api.bench.report import Report
@@ -55,7 +55,7 @@ def write(
 ) -> None:
     """Imports beside a raw hnswlib build and beside the model alone; durable upserts beside raw SQLite.
 
-    Each pair takes turns in the same run.
+    Each pair takes turns in the same run. Upserts of single points by 32 writers at once tell how they share syncs.
 
     \b
     Examples:
@@ -87,8 +87,11 @@ def write(
                     report, found.name, found.vectors, found.metric, scratch, plan, counting(reporter)
                 )
             if Part.UPSERTS in parts:
-                reporter.phase("upsert", 2 * repetitions, "runs")
-                measured.upserts(report, found.vectors[:points], found.metric, scratch, plan, counting(reporter))
+                upserted = found.vectors[:points]
+                reporter.phase("upsert", 4 * repetitions, "runs")
+                durable.upserts(report, upserted, found.metric, scratch, plan, counting(reporter))
+                reporter.phase("upsert one by one", 2, "runs")
+                durable.single_upserts(report, upserted, found.metric, scratch, counting(reporter))
             if Part.TEXTS in parts:
                 reporter.phase("load model", 1, "")
                 drawn = (

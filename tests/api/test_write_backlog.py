@@ -46,7 +46,7 @@ def test_a_backlog_is_refused_told_and_gone_after_a_fold(tmp_path: Path) -> None
             # A search finds all of them meanwhile.
             found = client.post(PATH + "/query", json={"query": [1.0] * DIM, "limit": 1}).json()["result"]["points"]
             assert found[0]["id"] == 10_000
-            command = [sys.executable, "-m", "api.cli", "fold", "c", "--data", str(server.data), "--threads", "2"]
+            command = [sys.executable, "-m", "api.cli", "fold", "c", "--data", str(server.data)]
             folded = subprocess.run(command, capture_output=True, text=True, check=False)
             assert folded.returncode == 0, folded.stderr
             client.put(PATH, json={"points": [{"id": 10_001, "vector": [1.0] * DIM}]}).raise_for_status()

@@ -121,15 +121,20 @@ def test_write_sets_each_beside_its_baseline(tmp_path: Path) -> None:
         *("--data", str(tmp_path)),
     )
     figures = {line["figure"]: line for line in lines}
-    assert list(figures) == ["imported_vectors", "upserts", "imported_texts"]
+    assert list(figures) == ["imported_vectors", "upserts", "single_upserts", "imported_texts"]
     for line in lines:
         assert set(line) >= ALWAYS
-        assert set(line["ratio"]) == SPREAD
+        assert line["figure"] == "single_upserts" or set(line["ratio"]) == SPREAD
     assert figures["imported_vectors"]["import_rows_per_s"]["median"] > 0
     assert set(figures["imported_vectors"]["import_phase_seconds"]) >= {"read", "index", "publish"}
     assert set(figures["imported_vectors"]["cpu_ratio"]) == SPREAD
     assert figures["imported_texts"]["texts"] == 40
     assert figures["upserts"]["batch"] == 100
+    assert set(figures["upserts"]["http_ratio"]) == SPREAD
+    shared = figures["single_upserts"]
+    assert shared["engine_syncs_per_write"] <= 0.2
+    assert 1 <= shared["engine_wait_commits"]["p50"] <= shared["engine_wait_commits"]["p99"] <= 3
+    assert shared["http_commits_per_write"] <= 0.5
     assert [path.name for path in tmp_path.iterdir()] == ["texts.jsonl"], "nothing is left behind"
 
 

@@ -28,8 +28,11 @@ log = logging.getLogger(__name__)
 MAX_GROUP = 20_000
 """Operations in one transaction."""
 
-LONGEST_GATHERING = 0.002
-"""Seconds that a commit waits at most for writers that are on their way."""
+NEXT_SECONDS = 0.002
+"""How long a commit waits for the next writer, where there were several lately."""
+
+GATHER_SECONDS = 0.01
+"""How long it waits for all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,6 @@ class CommitThread:
         self._closed = False
         self._commits = 0
         self._around = 1
-        self._seconds = 0.0
         self._thread = threading.Thread(target=self._run, name="vss-commit", daemon=True)
         self._thread.start()
 
@@ -122,9 +124,10 @@ class CommitThread:
             self._wake.wait_for(lambda: self._queue or self._closed)
             # A lone writer never waits here. Several come back one by one after a commit has answered them all:
             # without this the first of them would have a commit for itself, and the others wait for the next.
-            self._wake.wait_for(
-                lambda: len(self._queue) >= self._around or self._closed, min(self._seconds, LONGEST_GATHERING)
-            )
+            until = time.monotonic() + GATHER_SECONDS
+            while len(self._queue) < self._around and not self._closed and time.monotonic() < until:
+                if not self._wake.wait(NEXT_SECONDS):
+                    break
             if not self._queue:
                 return None
             group: list[_Waiting] = []
@@ -232,14 +235,14 @@ class CommitThread:
             return collection.log.last_seq()
         began = time.perf_counter()
         seq = collection.log.append(operations, answers)
-        self._seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - began
         self._commits += 1
         try:
             collection.take(operations)
         except Exception:
             # They are on disk: whoever reads next reads them there, or learns what is wrong.
             log.exception("the live part of collection %s could not take a commit", collection.folder.name)
-        self._observe(Commit(len(operations), [self._commits - one.queued for one in members], self._seconds))
+        self._observe(Commit(len(operations), [self._commits - one.queued for one in members], seconds))
         return seq
 
 
