@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
 
@@ -27,6 +27,7 @@ from api.wire.collections import indexed
 from vss.engines.health import health
 from vss.engines.local import LocalEngine
 from vss.errors import VssError
+from vss.jobs.scrub import SCRUBBED
 from vss.storage.catalog import Entry
 from vss.storage.commit import Commit
 from vss.storage.sqlite import storage_errors
@@ -148,7 +149,15 @@ class _Collections(Collector):
         damaged = GaugeMetricFamily(
             "vss_collection_damaged_parts", "Indexes and columns that wait to be built again.", labels=["collection"]
         )
+        scrubbed = GaugeMetricFamily(
+            "vss_collection_scrubbed_timestamp_seconds",
+            "When every file was read again and compared with its checksum.",
+            labels=["collection"],
+        )
         for entry in self._entries():
+            with suppress(OSError):
+                moment = (self._engine.data.collection(entry.id) / SCRUBBED).stat().st_mtime
+                scrubbed.add_metric([entry.name], moment)
             found = health(self._engine, entry.name)
             unreadable.add_metric([entry.name], found.unreadable is not None)
             refusing.add_metric([entry.name], found.refusing is not None)
@@ -163,7 +172,7 @@ class _Collections(Collector):
             backlog.add_metric([entry.name], collection.backlog())
             live.add_metric([entry.name], collection.live_size[0])
             generation.add_metric([entry.name], view.generation)
-        yield from (points, unindexed, backlog, live, generation, unreadable, refusing, damaged)
+        yield from (points, unindexed, backlog, live, generation, unreadable, refusing, damaged, scrubbed)
 
     def _entries(self) -> list[Entry]:
         try:

@@ -67,9 +67,7 @@ def doctor(
     if sound:
         engine = LocalEngine(folder, registry.indexers(), writable=False)
         try:
-            names = (
-                [entry.name for entry in engine.entries()] if collection is None else [engine.entry(collection).name]
-            )
+            chosen = engine.entries() if collection is None else [engine.entry(collection)]
             # All are looked at, whatever the first one says.
             sound = all([_look(engine, entry.name, say, repair=repair) for entry in chosen])
         finally:
@@ -131,9 +129,7 @@ def _opened(engine: LocalEngine, name: str, say: Say) -> Health:
 def _mend(engine: LocalEngine, name: str, say: Say, now: Health) -> None:
     collection = engine.collection(name)
     if now.unreadable is not None:
-        number = go_back(
-            name, collection, lambda name, number: promote(name, number, engine.data.path), registry.indexers()
-        )
+        number = go_back(name, collection, partial(promote, data=engine.data.path), registry.indexers())
         say(f"{name}: generation {number} is current again; the log has everything since")
         return
     manifest = rebuild(collection, JobWriter(engine.data), registry.indexers(), threads=usable_cores())

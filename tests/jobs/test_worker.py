@@ -24,7 +24,7 @@ from vss.jobs.journal import Begin, Checkpoint, take
 from vss.points import Point
 from vss.schema import IndexSettings, Schema, VectorSchema
 from vss.storage.datadir import DataDir
-from vss.storage.fold import seal
+from vss.storage.fold import fold, seal
 from vss.types import Metric
 
 DIM = 8
@@ -248,3 +248,39 @@ def test_it_ends_with_the_process_that_holds_its_lifeline(tmp_path: Path) -> Non
         job.says("watching")
         os.close(writing)
         assert job.process.wait(timeout=10) == 0
+
+
+def test_what_rots_behind_its_receipt_is_found_and_built_again(tmp_path: Path) -> None:
+    data = DataDir(tmp_path / "data")
+    engine = LocalEngine(data, INDEXERS, writable=True)
+    try:
+        schema = Schema(
+            vectors={"": VectorSchema(dim=DIM, metric=Metric.EUCLID)}, index=IndexSettings(kind="faiss_hnsw")
+        )
+        engine.create("c", schema)
+        points = [Point(id=row, vectors={"": VECTORS[row]}, payload=b"{}") for row in range(300)]
+        engine.upsert("c", points).result()
+        manifest = fold(engine.collection("c"), engine, INDEXERS, threads=1)
+    finally:
+        engine.close()
+    (index,) = manifest.segments[0].vectors[""].files.values()
+    path = data.collection(manifest.collection) / "artifacts" / index.sha256
+    before = path.stat()
+    path.chmod(0o644)
+    with open(path, "r+b") as file:  # in place, as a disk changes a byte
+        file.seek(index.bytes // 2)
+        byte = file.read(1)[0]
+        file.seek(index.bytes // 2)
+        file.write(bytes([byte ^ 0x40]))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with worker(data.path) as running:
+        running.says(index.sha256[:12])
+        running.says(f"what was damaged is built again, generation {manifest.generation + 1}")
+    reader = LocalEngine(data, INDEXERS, writable=False)
+    try:
+        collection = reader.collection("c")
+        assert collection.view().points == 300
+        assert collection.damage == ()
+        assert collection.artifacts.path(index) == path  # the same bytes were built again
+    finally:
+        reader.close()

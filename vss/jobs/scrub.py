@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from vss.errors import VssError
@@ -22,6 +23,9 @@ BYTES_PER_SECOND = 32 << 20
 
 EVERY_SECONDS = 24 * 3600.0
 """How long it rests after each round."""
+
+SCRUBBED = "scrubbed"
+"""File of a collection whose mtime is the end of its last scrub."""
 
 Pace = Callable[[int], None]
 """Called with the bytes that were read; waits, or raises to stop."""
@@ -71,3 +75,5 @@ def scrub(folder: Path, pace: Pace = at_once) -> Iterator[VssError]:
         except VssError as error:
             yield error
         pace(artifact.bytes)
+    with suppress(OSError):
+        (folder / SCRUBBED).touch()

@@ -4,6 +4,9 @@ What no retained generation names it collects, each time that a collection has a
 
 About once a second it asks each log whether anything was committed (one PRAGMA), and reads the manifest of a new
 generation. `vss.storage.merge.due` says what needs a fold. No segment is opened before that.
+
+A second thread reads every file again, slowly, once a day (`vss.jobs.scrub`). Indexes and columns that it, or any other
+process, finds damaged are built again.
 """
 
 from __future__ import annotations
@@ -17,14 +20,17 @@ from dataclasses import dataclass
 from vss.errors import Code, VssError
 from vss.jobs.collect import collect, sweep_directory
 from vss.jobs.remote import Writer
+from vss.jobs.repair import rebuild
+from vss.jobs.scrub import EVERY_SECONDS, paced, scrub
 from vss.protocols import Indexers
 from vss.schema import Schema
 from vss.storage.catalog import Catalog, Entry
 from vss.storage.collection import Collection
 from vss.storage.compact import compact
+from vss.storage.damage import NOT_THERE, Stamp
 from vss.storage.datadir import DataDir, WorkerLock
 from vss.storage.history import KEEP
-from vss.storage.manifest import Manifest
+from vss.storage.manifest import Manifest, artifacts_of
 from vss.storage.merge import due, live_rows, survey, to_merge
 
 log = logging.getLogger("vss.worker")
@@ -47,6 +53,7 @@ class _Watched:
     seen:  (data version, generation, schema) that needed nothing
     collected: generation up to which garbage was collected
     again: moment (`time.monotonic`) before which it is left alone
+    mended: the list of damaged files that was dealt with
     """
 
     collection: Collection | None = None
@@ -55,6 +62,7 @@ class _Watched:
     seen: tuple[int, Schema] | None = None
     failures: int = 0
     again: float = 0.0
+    mended: Stamp = NOT_THERE
 
 
 class Worker:
@@ -89,6 +97,8 @@ class Worker:
             return
         with lock:
             catalog = Catalog(self._data)
+            scrubbing = threading.Thread(target=self._scrub, name="vss-scrub", daemon=True)
+            scrubbing.start()
             try:
                 log.info("watching %s", self._data.path)
                 self._sweep_directory(catalog)
@@ -101,6 +111,30 @@ class Worker:
                 for watched in self._watched.values():
                     _close(watched)
                 catalog.close()
+
+    def _scrub(self) -> None:
+        """Read everything again, one collection after the other, until stopped."""
+        pace = paced(self._stop.wait)
+
+        def go_on(count: int) -> None:
+            pace(count)
+            if self._stop.is_set():
+                raise Stopped
+
+        catalog = Catalog(self._data)
+        try:
+            while not self._stop.is_set():
+                try:
+                    for entry in catalog.entries().values():
+                        for problem in scrub(self._data.collection(entry.id), go_on):
+                            log.error("%s: %s", entry.name, problem)
+                except Stopped:
+                    break
+                except (VssError, OSError) as error:
+                    log.warning("not all files were read again: %s", error)
+                self._stop.wait(EVERY_SECONDS)
+        finally:
+            catalog.close()
 
     def _sweep_directory(self, catalog: Catalog) -> None:
         try:
@@ -152,6 +186,7 @@ class Worker:
             if not (folder / "manifests").is_dir():
                 return
             collection = watched.collection = Collection(folder, entry.schema, self._indexers)
+        self._mend(entry, watched, collection)
         version = collection.log.data_version()
         known_schema = watched.seen is not None and watched.seen[1] is entry.schema
         if version == watched.version and known_schema:
@@ -171,6 +206,22 @@ class Worker:
             watched.failures = 0
             return  # what was published meanwhile is looked at in the next round
         watched.version, watched.seen, watched.failures = version, (generation, entry.schema), 0
+
+    def _mend(self, entry: Entry, watched: _Watched, collection: Collection) -> None:
+        """Build again what was found damaged since the last look, and can be."""
+        found = collection.artifacts.damage.stamp()
+        if found == watched.mended:
+            return
+        named = collection.artifacts.damage.findings()
+        manifest = collection.current()
+        if manifest is not None and any(one.sha256 in named for one in artifacts_of(manifest)):
+            collection.change_schema(entry.schema)
+            published = rebuild(
+                collection, self._writer, self._indexers, threads=self._threads(), progress=self._check_stop
+            )
+            if published is not None:
+                log.info("%s: what was damaged is built again, generation %d", entry.name, published.generation)
+        watched.mended = found
 
     def _collect(self, entry: Entry, watched: _Watched, generation: int) -> None:
         retired, garbage = collect(self._data, entry.id, self._writer, keep=self._keep)
