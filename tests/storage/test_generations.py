@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from tests.storage.conftest import DIM
 from vss.changes import Delete, Upsert
@@ -22,7 +23,8 @@ from vss.storage import history
 from vss.storage.collection import Collection
 from vss.storage.datadir import DataDir
 from vss.storage.fold import fold, seal
-from vss.storage.publish import publish
+from vss.storage.npy import save_npy
+from vss.storage.publish import publish, successor
 from vss.types import Metric
 
 
@@ -183,21 +185,26 @@ def engine_files(collection: Collection, number: int) -> set[str]:
     return set(re.findall(r'"sha256": "([0-9a-f]{64})"', text))
 
 
-def test_an_index_that_does_not_answer_is_not_promoted(engine: LocalEngine, indexers: Indexers) -> None:
-    """A graph whose bytes are right and whose calibration promises more than it finds."""
-    engine.change_index("c", IndexSettings(kind="hnswlib"))
-    random = np.random.default_rng(3)
-    points = [Point(id=row, vectors={"": random.normal(size=DIM).astype(np.float32)}) for row in range(400)]
-    engine.upsert("c", points).result()
+def test_an_index_that_does_not_answer_is_not_promoted(engine: LocalEngine, indexers: Indexers, tmp_path: Path) -> None:
+    """A graph whose bytes are right, and which was made of other vectors."""
+    engine.change_index("c", IndexSettings(kind="faiss_hnsw"))
+    vectors = np.random.default_rng(3).normal(size=(600, DIM)).astype(np.float32)
+    engine.upsert("c", [Point(id=row, vectors={"": vectors[row]}) for row in range(600)]).result()
     collection = engine.collection("c")
     good = fold(collection, engine, indexers, threads=1)
     (record,) = good.segments
-    engine.upsert("c", points[:1]).result()
-    sealed(engine, indexers)
+    save_npy(tmp_path / "other.npy", vectors[::-1].copy())
+    other = structs.replace(record.vectors[""], vectors=collection.artifacts.add(tmp_path / "other.npy"))
+    engine.publish(successor(collection, good, [structs.replace(record, vectors={"": other})], source="test"))
+    bad = good.generation + 1
     engine.promote("c", good.generation)
-    assert record.vectors[""].calibration
-    from_ = describe_generation(collection, good.generation)
-    assert from_.segments[0].indexes == {"": "hnswlib"}
+    with pytest.raises(VssError, match="does not answer for its vectors") as caught:
+        engine.promote("c", bad)
+    assert caught.value.code is Code.CORRUPT
+    assert collection.view().generation == good.generation
+    detail = describe_generation(collection, good.generation)
+    assert detail.segments[0].indexes == {"": "faiss_hnsw"}
+    assert detail.segments[0].recall[""] > 0.9
 
 
 def test_a_long_live_part_is_sealed_at_once(
