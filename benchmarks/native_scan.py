@@ -22,6 +22,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from numpy.typing import NDArray
 
 from api.bench.report import Report, ratios, rounds, spread
 from api.bench.shapes import SHAPES
@@ -66,7 +67,7 @@ def main() -> None:
         narrow: Mask = np.zeros(len(vectors), np.bool_)
         narrow[random.choice(len(vectors), given.rows, replace=False)] = True
         searcher = _opened(index)
-        listed: Rows = np.flatnonzero(narrow).astype(np.int32)
+        listed: NDArray[np.int32] = np.flatnonzero(narrow).astype(np.int32)
         none = queries[:0]
         cases: dict[str, Callable[[], float]] = {
             "raw hnswlib": lambda: _each(queries, lambda query: raw_index.rows(query, K)),
@@ -117,8 +118,8 @@ def _built(vectors: Vectors, metric: Metric, folder: Path) -> Native:
 
 
 def _opened(index: Native) -> _kernel.Searcher:
-    assert index._open is not None
-    return index._open[0]
+    assert index._searcher is not None
+    return index._searcher
 
 
 def _recall(index: Native, queries: Vectors, vectors: Vectors, metric: Metric, allow: Mask | None, width: int) -> float:

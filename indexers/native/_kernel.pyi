@@ -58,11 +58,12 @@ class Searcher:
         """
 
     def search_allowed(
-        self, queries: NDArray[np.float32], k: int, width: int, allow: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
-        """As `search` among the rows that `allow`, `(n,)`, lets through, and `(q,)` whether the walk can be trusted.
+        self, queries: NDArray[np.float32], k: int, width: int, rescore: int, allow: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """As `search` among the rows that `allow`, `(n,)`, lets through: k of them, or all.
 
-        It cannot where most of what lies around the query is not allowed; that query's answer is then empty.
+        A walk is so wide that about `width` of what it keeps is allowed, and wider again where less is; once a scan of
+        the allowed rows is the faster way it is taken, as `scan` does it.
         """
 
     def scan(

@@ -161,7 +161,7 @@ class NativeBuilder:
             )
         except (ValueError, TypeError) as error:
             raise corrupt(f"the engine refuses the index: {error}") from error
-        return Native(spec, searcher, vectors)
+        return Native(spec, searcher, len(vectors))
 
     def efforts(self, spec: IndexSpec) -> tuple[int, ...]:
         """Widths of the beam."""

@@ -33,17 +33,29 @@ class Engine {
 
     // The best that a walk of this width finds.
     void search(const float *query, std::size_t width, Answer answer) const;
-    // The same among the rows that `allow` (a byte a row) lets through. Whether the walk saw the query's surroundings:
-    // false where most of what lies there is not allowed, so that the answer may miss better rows.
+    // The same among the `allowed` rows that `allow` (a byte a row) lets through: an ordinary walk, so wide that about
+    // `width` of what it meets is allowed, and wider again where less is. False, and no answer, once a scan of the
+    // allowed rows is the faster way.
     bool search_allowed(const float *query, const std::uint8_t *allow, std::size_t allowed, std::size_t width,
                         Answer answer) const;
-    // The best of listed rows (null: `count` rows from `first` on), by codes, then the `rescore` best of them exactly.
+    // The best of listed rows (null: `count` rows from `first` on), by codes, then the `rescore` best of them exactly,
+    // and all that the codes cannot tell from the last one of these.
     void scan(const float *query, const std::int32_t *rows, std::size_t first, std::size_t count, std::size_t rescore,
               Answer answer) const;
 
   private:
-    // The exact scores of what the beam holds, and the best of them.
-    void rescore(const float *query, Scratch &scratch, Answer answer) const;
+    // Calls `offer` with the score by codes of each listed row (null: of `count` from `first` on), and the row.
+    template <typename Offer>
+    void each(const std::int32_t *rows, std::size_t first, std::size_t count, Scratch &scratch, Offer offer) const;
+    // The best by exact scores of what the beam holds; the score of the last one, -inf where there are fewer than k.
+    double rescore(const float *query, Scratch &scratch, Answer answer) const;
+    // What a row's exact score (as `measure_exactly` gives it) is hardly ever above its score by codes.
+    double most_off(const float *query, const std::int32_t *rows, std::size_t first, std::size_t count,
+                    Scratch &scratch) const;
+    // Into `scratch.scores` the products of the first `scratch.rows`, or minus half the squares of their distances.
+    void measure_exactly(const float *query, std::size_t count, Scratch &scratch) const;
+    // The best of those; the score of the last one, -inf where there are fewer than k.
+    double give_best(std::size_t count, const Scratch &scratch, Answer answer) const;
 
     const Scores &scores_;
     Measure measure_;

@@ -55,12 +55,15 @@ void Beam::offer(float score, std::int32_t row) {
     at_ = std::min(at_, low);
 }
 
-void Beam::keep(const std::uint8_t *allow) {
-    std::size_t kept = 0;
+std::size_t Beam::keep(const std::uint8_t *allow, std::size_t places) {
+    std::size_t kept = 0, among = 0;
     for (std::size_t place = 0; place < size_; ++place) {
-        if (allow[row(place)] != 0) entries_[kept++] = entries_[place];
+        if (allow[row(place)] == 0) continue;
+        if (place < places) ++among;
+        entries_[kept++] = entries_[place];
     }
     size_ = at_ = kept;
+    return among;
 }
 
 std::int32_t Beam::next() {
@@ -100,40 +103,6 @@ void walk(const Scores &scores, const Codes &codes, const Graph &graph, std::siz
         if (likely >= 0) {
             const auto *at = reinterpret_cast<const char *>(graph.of(likely));
             for (std::size_t i = 0; i < graph.degree * sizeof(std::int32_t); i += 64) __builtin_prefetch(at + i);
-        }
-        offer_all(scores, codes, scratch, found);
-    }
-}
-
-void walk_allowed(const Scores &scores, const Codes &codes, const Graph &graph, const std::uint8_t *allow,
-                  const std::int32_t *starts, std::size_t start_count, std::size_t width, Scratch &scratch) {
-    const std::size_t most = std::max(graph.degree, std::size_t{32});
-    scratch.reserve(std::max({most, graph.entry_count, start_count}));
-    scratch.visited.start(graph.count);
-    scratch.beam.start(width);
-    std::size_t found = 0;
-    for (std::size_t i = 0; i < start_count; ++i) {
-        if (!scratch.visited.mark(starts[i]) && allow[starts[i]] != 0) scratch.rows[found++] = starts[i];
-    }
-    offer_all(scores, codes, scratch, found);
-    for (std::int32_t row = scratch.beam.next(); row >= 0; row = scratch.beam.next()) {
-        const std::int32_t *neighbours = graph.of(row);
-        found = 0;
-        for (std::size_t i = 0; i < graph.degree && neighbours[i] >= 0 && found < most; ++i) {
-            const std::int32_t near = neighbours[i];
-            if (scratch.visited.mark(near)) continue;
-            if (allow[near] != 0) {
-                codes.prefetch(near);
-                scratch.rows[found++] = near;
-                continue;
-            }
-            const std::int32_t *further = graph.of(near);
-            for (std::size_t j = 0; j < graph.degree && further[j] >= 0 && found < most; ++j) {
-                if (allow[further[j]] != 0 && !scratch.visited.mark(further[j])) {
-                    codes.prefetch(further[j]);
-                    scratch.rows[found++] = further[j];
-                }
-            }
         }
         offer_all(scores, codes, scratch, found);
     }

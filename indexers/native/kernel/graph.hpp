@@ -55,8 +55,9 @@ class Beam {
     std::int32_t next();
     // The row that `next` would give after this one, or -1.
     std::int32_t after() const;
-    // Drops the rows that `allow` (a byte a row) does not let through. Nothing can be expanded afterwards.
-    void keep(const std::uint8_t *allow);
+    // Drops the rows that `allow` (a byte a row) does not let through; nothing can be expanded afterwards. How many of
+    // those that are left were among the first `places`.
+    std::size_t keep(const std::uint8_t *allow, std::size_t places);
     bool full() const { return size_ == width_; }
     std::size_t size() const { return size_; }
     float score(std::size_t place) const { return entries_[place].score; }
@@ -82,10 +83,5 @@ struct Scratch {
 
 // From the entries to the `width` best rows that a greedy walk finds; they are left in `scratch.beam`.
 void walk(const Scores &scores, const Codes &codes, const Graph &graph, std::size_t width, Scratch &scratch);
-
-// The same among the rows that `allow` (a byte a row) lets through: a neighbour that does not pass is replaced by those
-// of its neighbours that do (ACORN-1: Patel et al. 2024, arXiv:2403.04871). Starts at `starts` too.
-void walk_allowed(const Scores &scores, const Codes &codes, const Graph &graph, const std::uint8_t *allow,
-                  const std::int32_t *starts, std::size_t start_count, std::size_t width, Scratch &scratch);
 
 }  // namespace vss

@@ -131,22 +131,16 @@ class Searcher {
         return answers(queries, k, [&](const float *query, Answer answer) { engine_.search(query, width, answer); });
     }
 
-    py::tuple search_allowed(const Array<float> &queries, std::size_t k, std::size_t width,
+    py::tuple search_allowed(const Array<float> &queries, std::size_t k, std::size_t width, std::size_t rescore,
                              const Array<bool> &allow) const {
-        require(allow.ndim() == 1 && static_cast<std::size_t>(allow.shape(0)) == count_, "allow: wrong length");
-        check_queries(queries, k);
-        const auto *mask = reinterpret_cast<const std::uint8_t *>(allow.data());
-        Array<bool> sure(queries.shape(0));
-        bool *out = sure.mutable_data();
+        const std::uint8_t *mask = mask_of(allow);
+        std::vector<std::int32_t> rows;
         const std::size_t allowed = allowed_of(mask, count_);
-        const py::tuple hits = answers(queries, k, [&](const float *query, Answer answer) {
-            for (std::size_t i = 0; i < answer.k; ++i) {
-                answer.rows[i] = -1;
-                answer.scores[i] = -std::numeric_limits<float>::infinity();
-            }
-            *out++ = engine_.search_allowed(query, mask, allowed, width, answer);
+        return answers(queries, k, [&](const float *query, Answer answer) {
+            if (allowed > 0 && engine_.search_allowed(query, mask, allowed, width, answer)) return;
+            if (rows.size() < allowed) rows = listed(mask, count_);
+            engine_.scan(query, rows.data(), 0, allowed, rescore, answer);
         });
-        return py::make_tuple(hits[0], hits[1], sure);
     }
 
     py::tuple scan(const Array<float> &queries, std::size_t k, std::size_t rescore,
@@ -163,13 +157,7 @@ class Searcher {
 
     py::tuple scan_allowed(const Array<float> &queries, std::size_t k, std::size_t rescore,
                            const Array<bool> &allow) const {
-        require(allow.ndim() == 1 && static_cast<std::size_t>(allow.shape(0)) == count_, "allow: wrong length");
-        const auto *mask = reinterpret_cast<const std::uint8_t *>(allow.data());
-        std::vector<std::int32_t> rows;
-        {
-            const py::gil_scoped_release others_may_run;
-            rows = listed(mask, count_);
-        }
+        const std::vector<std::int32_t> rows = listed(mask_of(allow), count_);
         return answers(queries, k, [&](const float *query, Answer answer) {
             engine_.scan(query, rows.data(), 0, rows.size(), rescore, answer);
         });
@@ -204,6 +192,12 @@ class Searcher {
                           static_cast<std::size_t>(entries.shape(0))};
         return Engine(scores_or_best(kernel), measure == "dot" ? Measure::kDot : Measure::kEuclid, coded, links,
                       Vectors{vectors.data(), coded.count, coded.dim});
+    }
+
+    // One byte a row; whatever is not zero lets its row through.
+    const std::uint8_t *mask_of(const Array<bool> &allow) const {
+        require(allow.ndim() == 1 && static_cast<std::size_t>(allow.shape(0)) == count_, "allow: wrong length");
+        return reinterpret_cast<const std::uint8_t *>(allow.data());
     }
 
     void check_queries(const Array<float> &queries, std::size_t k) const {
@@ -330,7 +324,7 @@ PYBIND11_MODULE(_kernel, module) {
              py::arg("vectors").noconvert(), py::arg("kernel") = "")
         .def("search", &vss::Searcher::search, py::arg("queries").noconvert(), py::arg("k"), py::arg("width"))
         .def("search_allowed", &vss::Searcher::search_allowed, py::arg("queries").noconvert(), py::arg("k"),
-             py::arg("width"), py::arg("allow").noconvert())
+             py::arg("width"), py::arg("rescore"), py::arg("allow").noconvert())
         .def("scan", &vss::Searcher::scan, py::arg("queries").noconvert(), py::arg("k"), py::arg("rescore"),
              py::arg("rows").noconvert())
         .def("scan_allowed", &vss::Searcher::scan_allowed, py::arg("queries").noconvert(), py::arg("k"),

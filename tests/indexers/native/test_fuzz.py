@@ -136,7 +136,7 @@ def search_hostile(data: st.DataObject) -> None:
     first, size = draw.number(0, count, "first"), draw.number(0, count, "size")
     for among, ask in (
         (everyone, lambda: searcher.search(queries, k, width)),
-        (np.flatnonzero(mask.ravel()), lambda: searcher.search_allowed(queries, k, width, mask)[:2]),
+        (np.flatnonzero(mask.ravel()), lambda: searcher.search_allowed(queries, k, width, width, mask)),
         (np.flatnonzero(mask.ravel()), lambda: searcher.scan_allowed(queries, k, width, mask)),
         (listed, lambda: searcher.scan(queries, k, width, listed)),
         (everyone[first : first + size], lambda: searcher.scan_range(queries, k, width, first, size)),

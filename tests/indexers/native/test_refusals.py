@@ -113,7 +113,7 @@ ROWS = np.arange(COUNT, dtype=np.int32)
 MASK = np.ones(COUNT, np.bool_)
 ASKS: dict[str, Ask] = {
     "search": lambda searcher, queries: searcher.search(queries, 5, 10),
-    "search_allowed": lambda searcher, queries: searcher.search_allowed(queries, 5, 10, MASK),
+    "search_allowed": lambda searcher, queries: searcher.search_allowed(queries, 5, 10, 10, MASK),
     "scan": lambda searcher, queries: searcher.scan(queries, 5, 10, ROWS),
     "scan_allowed": lambda searcher, queries: searcher.scan_allowed(queries, 5, 10, MASK),
     "scan_range": lambda searcher, queries: searcher.scan_range(queries, 5, 10, 0, COUNT),
@@ -144,7 +144,7 @@ def test_more_answers_than_memory_are_refused(k: int) -> None:
     searcher = small(whole(COUNT, DIM)).searcher()
     for ask in (
         lambda: searcher.search(QUERIES, k, 10),
-        lambda: searcher.search_allowed(QUERIES, k, 10, MASK),
+        lambda: searcher.search_allowed(QUERIES, k, 10, 10, MASK),
         lambda: searcher.scan(QUERIES, k, 10, ROWS),
         lambda: searcher.scan_allowed(QUERIES, k, 10, MASK),
         lambda: searcher.scan_range(QUERIES, k, 10, 0, COUNT),
@@ -191,12 +191,12 @@ def test_a_mask_of_another_length_or_type_is_refused() -> None:
     searcher = small(whole(COUNT, DIM)).searcher()
     for wrong in (MASK[:-1], np.ones(COUNT + 1, np.bool_), MASK.reshape(2, -1), np.ones((), np.bool_)):
         with pytest.raises(ValueError, match="allow: wrong length"):
-            searcher.search_allowed(QUERIES, 5, 10, wrong)
+            searcher.search_allowed(QUERIES, 5, 10, 10, wrong)
         with pytest.raises(ValueError, match="allow: wrong length"):
             searcher.scan_allowed(QUERIES, 5, 10, wrong)
     for other in (MASK.astype(np.uint8), np.ones(2 * COUNT, np.bool_)[::2], None):
         with pytest.raises(TypeError):
-            searcher.search_allowed(QUERIES, 5, 10, other)
+            searcher.search_allowed(QUERIES, 5, 10, 10, other)
         with pytest.raises(TypeError):
             searcher.scan_allowed(QUERIES, 5, 10, other)
 
@@ -205,7 +205,7 @@ def test_any_byte_but_zero_in_a_mask_lets_a_row_through() -> None:
     searcher = small(whole(COUNT, DIM)).searcher()
     odd = np.full(COUNT, 255, np.uint8).view(np.bool_)
     np.testing.assert_equal(
-        searcher.search_allowed(QUERIES, 5, COUNT, odd), searcher.search_allowed(QUERIES, 5, COUNT, MASK)
+        searcher.search_allowed(QUERIES, 5, COUNT, COUNT, odd), searcher.search_allowed(QUERIES, 5, COUNT, COUNT, MASK)
     )
     np.testing.assert_equal(
         searcher.scan_allowed(QUERIES, 5, COUNT, odd), searcher.scan_allowed(QUERIES, 5, COUNT, MASK)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from indexers.native import _kernel
-from tests.indexers.native.oracle import best, everyone, small, whole
+from tests.indexers.native.oracle import Array, best, everyone, small, whole
 
 KERNELS = _kernel.kernels()
 FORMS = [(kernel, measure, form) for kernel in KERNELS for measure in ("dot", "euclid") for form in ("u8", "f16")]
@@ -30,7 +30,7 @@ def test_every_way_finds_the_true_best(kernel: str, measure: str, form: str, dim
         searcher.scan_range(queries, k, count, 0, count),
         searcher.scan(queries, k, HUGE, np.arange(count, dtype=np.int32)[::-1].copy()),
         searcher.scan_allowed(queries, k, HUGE, np.ones(count, np.bool_)),
-        searcher.search_allowed(queries, k, count, np.ones(count, np.bool_))[:2],
+        searcher.search_allowed(queries, k, count, HUGE, np.ones(count, np.bool_)),
     ):
         assert [one.dtype for one in found] == [np.int64, np.float32]
         np.testing.assert_array_equal(found[0], wanted[0])
@@ -54,9 +54,7 @@ def test_a_part_of_the_rows(kernel: str, measure: str, form: str) -> None:
         allow[rows] = True
         wanted = best(queries, vectors, measure, k, rows)
         np.testing.assert_equal(searcher.scan_allowed(queries, k, count, allow), wanted)
-        *found, sure = searcher.search_allowed(queries, k, count, allow)
-        assert sure.all() == (size > 0)
-        np.testing.assert_equal(tuple(found), wanted)
+        np.testing.assert_equal(searcher.search_allowed(queries, k, count, count, allow), wanted)
 
 
 @pytest.mark.parametrize("form", ["u8", "f16"])
@@ -80,9 +78,7 @@ def test_few_rows_and_the_rest_of_the_answer_is_empty(kernel: str, count: int) -
     wanted = best(queries, vectors, "euclid", 10)
     np.testing.assert_equal(searcher.search(queries, 10, 1), wanted)
     np.testing.assert_equal(searcher.scan_range(queries, 10, 0, 0, count), wanted)
-    *found, sure = searcher.search_allowed(queries, 10, 4, np.ones(count, np.bool_))
-    np.testing.assert_equal(tuple(found), wanted)
-    assert sure.tolist() == [count > 0] * 2
+    np.testing.assert_equal(searcher.search_allowed(queries, 10, 4, 0, np.ones(count, np.bool_)), wanted)
 
 
 def test_nothing_is_asked_for() -> None:
@@ -93,7 +89,7 @@ def test_nothing_is_asked_for() -> None:
         for width in (0, 1, 30, HUGE):
             for found in (
                 searcher.search(queries, k, width),
-                searcher.search_allowed(queries, k, width, mask),
+                searcher.search_allowed(queries, k, width, width, mask),
                 searcher.scan(queries, k, width, np.arange(30, dtype=np.int32)),
                 searcher.scan_allowed(queries, k, width, mask),
                 searcher.scan_range(queries, k, width, 0, 30),
@@ -129,7 +125,7 @@ def test_every_kernel_walks_the_same_way(measure: str) -> None:
     found = [
         [
             np.sort(searcher.search(queries, width, width)[0]),
-            np.sort(searcher.search_allowed(queries, 24, 24, allow)[0]),
+            np.sort(searcher.search_allowed(queries, 24, 24, 24, allow)[0]),
         ]
         for searcher in map(given.searcher, KERNELS)
     ]
@@ -157,27 +153,34 @@ def test_a_graph_without_edges_has_only_its_entries() -> None:
     assert sorted(rows[0].tolist()) == [-1, 4, 7]
 
 
-def test_rows_behind_refused_ones_are_reached() -> None:
-    """A chain in which every second row may not be given: its neighbours take its place."""
-    count = 40
-    vectors = np.arange(count, dtype=np.float32)[:, None] * np.ones((1, 3), np.float32)
-    graph = np.array([[max(row - 1, 0), min(row + 1, count - 1)] for row in range(count)], np.int32)
-    searcher = small(vectors, "euclid", graph=graph).searcher()
-    allow = np.arange(count) % 2 == 0
-    rows, _, sure = searcher.search_allowed(vectors[:1], 10, 20, allow)
-    assert sure.all()
-    assert rows[0].tolist() == list(range(0, 20, 2))
-
-
-def test_a_walk_that_sees_nothing_allowed_says_so() -> None:
-    count = 400
+def line(count: int) -> tuple[Array, Array]:
+    """Points in a row, each linked to the one before it and the one behind it, but none to the last ten."""
     vectors = np.arange(count, dtype=np.float32)[:, None]
-    graph = np.array([[max(row - 1, 0), min(row + 1, count - 1)] for row in range(count)], np.int32)
-    searcher = small(vectors, "euclid", graph=graph).searcher()
-    rows, scores, sure = searcher.search_allowed(vectors[[0, 399]], 5, 10, np.arange(count) >= 300)
-    assert not sure[0]
-    assert (rows[0] == -1).all()
-    assert (scores[0] == -np.inf).all()
+    graph = np.array([[max(row - 1, 0), min(row + 1, count - 11)] for row in range(count)], np.int32)
+    return vectors, graph
+
+
+def test_a_wide_filter_is_walked_and_a_narrow_one_scanned() -> None:
+    """What no link leads to is only found by a scan, which looks at every allowed row."""
+    vectors, graph = line(1_000)
+    searcher = small(vectors, "euclid", "f16", graph=graph).searcher(entries=np.array([900], np.int32))
+    wide = np.arange(1_000) % 2 == 1
+    rows, _ = searcher.search_allowed(vectors[-1:], 5, 20, 40, wide)
+    assert rows[0].tolist() == [989, 987, 985, 983, 981]
+    narrow = np.arange(1_000) % 50 == 49
+    rows, _ = searcher.search_allowed(vectors[-1:], 3, 20, 40, narrow)
+    assert rows[0].tolist() == [999, 949, 899]
+
+
+@pytest.mark.parametrize("near", [30, 200, 900])
+def test_k_allowed_rows_are_found_where_none_is_near(near: int) -> None:
+    """The walk grows wider until it has met enough, or gives way to the scan."""
+    vectors, graph = line(1_000)
+    searcher = small(vectors, "euclid", "f16", graph=graph).searcher()
+    allow = np.arange(1_000) >= near
+    rows, scores = searcher.search_allowed(vectors[:1], 5, 10, 40, allow)
+    assert rows[0].tolist() == list(range(near, near + 5))
+    assert scores[0].tolist() == [-float(row) for row in range(near, near + 5)]
 
 
 def test_the_same_thread_alternates_between_indexes_of_different_sizes() -> None:
@@ -196,7 +199,7 @@ def test_the_same_thread_alternates_between_indexes_of_different_sizes() -> None
                 allowed = np.arange(at % 2, count, 2)
                 mask = np.zeros(count, np.bool_)
                 mask[allowed] = True
-                filtered = searcher.search_allowed(queries[at : at + 1], 4, count, mask)
+                filtered = searcher.search_allowed(queries[at : at + 1], 4, count, count, mask)
                 vectors = made[sizes.index(count)]
                 np.testing.assert_array_equal(filtered[0], best(queries[at : at + 1], vectors, "euclid", 4, allowed)[0])
 
