@@ -7,7 +7,6 @@ limits) and parsed again only where a filter or a text needs them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -27,8 +26,7 @@ _INT_TAG = b"\x00"
 _STRING_TAG = b"\x01"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class Point(msgspec.Struct, frozen=True, kw_only=True):
     """One item as it is written or read.
 
     vectors: name -> `(dim,)` float32, as `vss.vectors.as_vectors` made it; names may be missing
@@ -37,7 +35,7 @@ class Point:
     """
 
     id: PointId
-    vectors: Mapping[str, Vectors] = field(default_factory=dict)
+    vectors: Mapping[str, Vectors] = msgspec.field(default_factory=dict)
     payload: bytes = EMPTY_PAYLOAD
     version: int = 0
 

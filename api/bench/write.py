@@ -136,6 +136,7 @@ class Processors:
 
     @contextmanager
     def of(self, name: str) -> Iterator[None]:
+        """Count what runs in the `with` statement as a run of this name."""
         began = time.process_time()
         yield
         self._seconds.setdefault(name, []).append(time.process_time() - began)

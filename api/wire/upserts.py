@@ -16,7 +16,7 @@ from api.wire.payloads import read_payload
 from api.wire.vectors import Document, Draft, VectorWire
 from vss.changes import Change, UpdateMode, UpdateVectors, Upsert
 from vss.errors import Code, VssError, invalid
-from vss.points import EMPTY_PAYLOAD, Point
+from vss.points import EMPTY_PAYLOAD, Point, id_key
 from vss.schema import DEFAULT_VECTOR, Schema
 from vss.types import PointId
 
@@ -213,9 +213,9 @@ def _draft(points: Sequence[PointWire | PointVectorsWire], schema: Schema, where
     for number, point in enumerate(points):
         if number not in draft.bad:
             try:
-                read_id(point.id, f"{where}[{number}].id")
+                id_key(point.id)
             except VssError as error:
-                draft.refuse(number, error)
+                draft.refuse(number, located(error, f"{where}[{number}].id"))
     return draft
 
 
