@@ -30,8 +30,8 @@ from vss.storage.publish import CHEAP_ATTEMPTS, publish, until_published
 from vss.types import PointId
 
 MAX_UNINDEXED = 200_000
-"""Points of a collection that wait for an index, past which writes are refused. Every query scans them all: so many take
-20 ms at 128 dimensions and 56 ms at 384, one thread, on the machine of the benchmarks."""
+"""Points of a collection that wait for an index, past which writes are refused. Every query scans them all: so many
+take 20 ms at 128 dimensions and 56 ms at 384, one thread, on the machine of the benchmarks."""
 
 SEAL_PAUSE_SECONDS = 1.0
 """How long sealing is left alone after it failed."""
