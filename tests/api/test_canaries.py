@@ -101,3 +101,23 @@ def test_one_that_does_not_is_refused(process: Process, tmp_path: Path) -> None:
     with pytest.raises(VssError, match="makes canary 3 with cosine") as caught:
         asyncio.run(process(tmp_path / "data"))
     assert caught.value.code is Code.FINGERPRINT_MISMATCH
+
+
+def test_a_generation_whose_canaries_it_does_not_make_is_not_promoted(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    canaries = canary.make(open_embedder(MODEL)).copy()
+    canaries[3] = np.roll(canaries[3], 1)
+    store(data, canaries)
+    engine = LocalEngine(DataDir(data), INDEXERS, writable=True)
+    collection = engine.collection("c")
+    engine.publish(next_manifest(collection, collection.view(), [], covered_seq=0, source="test"))
+    engine.close()
+    server = ServerProcess(data, models=MODEL)
+    try:
+        with server.client() as client:
+            refused = client.post("/collections/c/generations/1/promote")
+            assert (refused.status_code, refused.json()["vss"]["code"]) == (409, "fingerprint_mismatch")
+            assert "makes canary 3" in refused.json()["status"]["error"]
+            assert client.get("/collections/c").headers["vss-generation"] == "2"
+    finally:
+        server.stop()

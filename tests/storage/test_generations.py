@@ -188,8 +188,8 @@ def engine_files(collection: Collection, number: int) -> set[str]:
 def test_an_index_that_does_not_answer_is_not_promoted(engine: LocalEngine, indexers: Indexers, tmp_path: Path) -> None:
     """A graph whose bytes are right, and which was made of other vectors."""
     engine.change_index("c", IndexSettings(kind="faiss_hnsw"))
-    vectors = np.random.default_rng(3).normal(size=(600, DIM)).astype(np.float32)
-    engine.upsert("c", [Point(id=row, vectors={"": vectors[row]}) for row in range(600)]).result()
+    vectors = np.random.default_rng(3).normal(size=(5_000, DIM)).astype(np.float32)
+    engine.upsert("c", [Point(id=row, vectors={"": vectors[row]}) for row in range(5_000)]).result()
     collection = engine.collection("c")
     good = fold(collection, engine, indexers, threads=1)
     (record,) = good.segments
