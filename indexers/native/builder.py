@@ -29,7 +29,7 @@ from vss.types import Metric, Progress, Rows, Vectors
 
 MEASURES = {Metric.COSINE: "dot", Metric.DOT: "dot", Metric.EUCLID: "euclid"}
 
-EFFORTS = (10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+EFFORTS = (10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096)
 
 BATCH_PART = 50
 """A batch is at most this part of what is inserted already: its rows do not see each other."""
