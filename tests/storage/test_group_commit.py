@@ -21,6 +21,7 @@ from vss.schema import Schema, VectorSchema
 from vss.storage.answers import Answer
 from vss.storage.commit import Commit
 from vss.storage.datadir import DataDir
+from vss.storage.fold import fold, seal
 from vss.types import Metric
 
 
@@ -114,6 +115,7 @@ def test_a_batch_with_a_key_that_was_cut_off_goes_on_where_it_was(engine: LocalE
 def test_what_is_committed_is_what_another_process_reads(engine: LocalEngine, data: DataDir) -> None:
     """The live part takes a commit from memory: what it makes of it has to be what the log says."""
     rng = np.random.default_rng(0)
+    there: dict[object, Point] = {}
     engine.create("two", Schema(vectors={name: VectorSchema(dim=3, metric=Metric.DOT) for name in ("a", "b")}))
     for _ in range(30):
         some = [
@@ -125,7 +127,9 @@ def test_what_is_committed_is_what_another_process_reads(engine: LocalEngine, da
             for number in rng.integers(0, 200, rng.integers(1, 60))
         ]
         engine.upsert("two", some).result()
-        engine.remove("two", rng.integers(0, 200, 5).tolist()).result()
+        gone = rng.integers(0, 200, 5).tolist()
+        engine.remove("two", gone).result()
+        there = {id_: one for id_, one in (there | {one.id: one for one in some}).items() if id_ not in gone}
         engine.upsert("c", points(range(*sorted(rng.integers(0, 300, 2).tolist())), float(rng.random()))).result()
     reader = LocalEngine(data, INDEXERS, writable=False)
     for name in ("two", "c"):
@@ -135,7 +139,37 @@ def test_what_is_committed_is_what_another_process_reads(engine: LocalEngine, da
         for left, right in zip(mine.retrieve(ids), read.retrieve(ids), strict=True):
             assert (left.id, left.payload, left.version) == (right.id, right.payload, right.version)
             assert {n: v.tolist() for n, v in left.vectors.items()} == {n: v.tolist() for n, v in right.vectors.items()}
+        if name == "two":
+            assert {one.id: (one.payload, set(one.vectors)) for one in mine.retrieve(ids)} == {
+                id_: (one.payload, set(one.vectors)) for id_, one in there.items()
+            }
     reader.close()
+
+
+def test_the_last_of_one_id_counts_after_a_seal_and_after_a_fold_too(engine: LocalEngine) -> None:
+    """milvus #52047: the winner was another one after compaction."""
+    collection = engine.collection("c")
+    order = np.random.default_rng(4).integers(0, 2_000, 12_000)
+    wanted = {int(id_): place for place, id_ in enumerate(order)}
+
+    def winners() -> dict[object, float]:
+        return {one.id: float(one.vectors[""][0]) for one in collection.view().retrieve(list(wanted))}
+
+    def write(places: range) -> None:
+        many = [Point(id=int(order[at]), vectors={"": np.full(DIM, at, np.float32)}) for at in places]
+        engine.upsert("c", many).result()
+
+    write(range(5_000))
+    seal(collection, engine, INDEXERS)
+    write(range(5_000, 12_000))
+    for step in (lambda: None, lambda: seal(collection, engine, INDEXERS), lambda: _folded(engine)):
+        step()
+        assert winners() == wanted
+        assert collection.view().points == len(wanted)
+
+
+def _folded(engine: LocalEngine) -> None:
+    fold(engine.collection("c"), engine, INDEXERS, threads=1)
 
 
 def test_where_sealing_fails_writes_are_refused_before_the_live_part_grows_without_bound(
