@@ -101,15 +101,22 @@ def test_a_number_is_never_given_twice(engine: LocalEngine, history_of: object, 
     assert [one.generation for one in list_generations(engine.collection("c"))] == [2, 5]
 
 
-def test_a_job_that_a_promotion_overtook_is_told(engine: LocalEngine, history_of: object) -> None:
+def test_a_job_that_a_promotion_overtook_is_told(engine: LocalEngine, history_of: object, indexers: Indexers) -> None:
     collection = engine.collection("c")
     manifest = collection.current()
     assert manifest is not None
     with pytest.raises(VssError) as caught:
         publish(collection.log, collection.manifests, manifest)
     assert caught.value.code is Code.CONFLICT
-    engine.promote("c", 2)
-    assert collection.current() == collection.view().manifest
+    overtaken = successor(collection, manifest, manifest.segments, source="a job that began on generation 3")
+    sealed(engine, indexers)
+    engine.promote("c", manifest.generation)
+    # Its parent is current again, and its number is that of another generation by now.
+    with pytest.raises(VssError, match="generation 4 was published") as caught:
+        publish(collection.log, collection.manifests, overtaken)
+    assert caught.value.code is Code.CONFLICT
+    engine.promote("c", 4)
+    assert collection.view().generation == 4
 
 
 def test_the_generations_that_were_current_last_stay(

@@ -224,8 +224,12 @@ class Worker:
         watched.mended = found
 
     def _collect(self, entry: Entry, watched: _Watched, generation: int) -> None:
-        retired, garbage = collect(self._data, entry.id, self._writer, keep=self._keep)
-        watched.collected = generation
+        watched.collected = generation  # where it fails the next generation is soon enough: folds go on
+        try:
+            retired, garbage = collect(self._data, entry.id, self._writer, keep=self._keep)
+        except (VssError, OSError) as error:
+            log.warning("%s: garbage was not collected: %s", entry.name, error)
+            return
         if garbage or retired.operations:
             log.debug(
                 "%s: collected %d files, %s bytes, %s operations",
