@@ -185,11 +185,10 @@ def upsert_unnamed(client: Client) -> None:
     client.upsert(name, models.Batch(ids=list(range(COUNT)), vectors=VECTORS.tolist()))
     hits = client.query_points(name, VECTORS[3].tolist(), limit=7)
     assert ids(hits.points) == nearest(VECTORS[3], VECTORS, "Dot")[:7]
-    for update in ("insert_only", "update_only"):
-        with pytest.raises(UnexpectedResponse, match="update_mode: this is not supported"):
-            client.upsert(
-                name, models.Batch(ids=[1], vectors=VECTORS[:1].tolist()), update_mode=models.UpdateMode(update)
-            )
+    for mode, id_ in ((models.UpdateMode.INSERT_ONLY, 1), (models.UpdateMode.UPDATE_ONLY, COUNT)):
+        client.upsert(name, models.Batch(ids=[id_], vectors=VECTORS[:1].tolist()), update_mode=mode)
+    assert client.count(name).count == COUNT
+    np.testing.assert_array_equal(client.retrieve(name, [1], with_vectors=True)[0].vector, VECTORS[1])
 
 
 def upload(client: Client) -> None:
