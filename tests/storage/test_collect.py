@@ -20,6 +20,7 @@ from vss.engines.local import LocalEngine
 from vss.errors import Code, VssError
 from vss.jobs.collect import collect, sweep, sweep_directory
 from vss.jobs.journal import Begin, Checkpoint, take
+from vss.jobs.scrub import scrub
 from vss.points import id_key
 from vss.protocols import Indexers
 from vss.schema import IndexSettings, Schema, VectorSchema
@@ -371,3 +372,16 @@ def test_folders_of_jobs(engine: LocalEngine, worked: Collection, data: DataDir)
     os.utime(old / "journal", (1, 1))
     sweep(data, worked.folder.name)
     assert [resumable.folder.exists(), old.exists()] == [True, False]
+
+
+def test_a_scrub_does_not_mourn_what_was_collected(engine: LocalEngine, worked: Collection, data: DataDir) -> None:
+    read: list[int] = []
+
+    def pace(count: int) -> None:
+        if not read:
+            collect(data, worked.folder.name, engine, keep=1)
+        read.append(count)
+
+    assert list(scrub(worked.folder, pace)) == []
+    assert len(read) > len(stored(worked))
+    assert worked.artifacts.damage.findings() == {}

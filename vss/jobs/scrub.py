@@ -73,7 +73,23 @@ def scrub(folder: Path, pace: Pace = at_once) -> Iterator[VssError]:
         try:
             store.verify(artifact)
         except VssError as error:
-            yield error
+            if _is_named(folder, artifact):
+                yield error
+            else:
+                store.damage.forget(artifact.sha256)  # it was collected meanwhile
         pace(artifact.bytes)
     with suppress(OSError):
         (folder / SCRUBBED).touch()
+
+
+def _is_named(folder: Path, artifact: Artifact) -> bool:
+    """Whether a retained generation still names the file; yes when that cannot be told."""
+    try:
+        log = Log(folder / "log.db")
+        try:
+            kept = [read_manifest(folder / "manifests", one.generation, one.manifest) for one in retained(log)]
+        finally:
+            log.close()
+    except VssError:
+        return True
+    return any(artifact in artifacts_of(manifest) for manifest in kept)
