@@ -80,9 +80,7 @@ class Committer:
             connection = connect(self._path)
             try:
                 # What another process wrote before it ended may not be on the disk either: see the head of this file.
-                busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").get
-                if busy:
-                    raise apsw.BusyError("readers held the write-ahead log")
+                _empty_log(connection)
                 self._prove(connection)
             except BaseException:
                 _close(connection)
@@ -106,6 +104,16 @@ class Committer:
         """Close it for good."""
         self._closed = True
         self._drop()
+
+
+def _empty_log(connection: apsw.Connection) -> None:
+    """Move the write-ahead log into the database, sync that, and cut the log to nothing."""
+    # SQLite does not wait (as the busy timeout says) while another process does the same.
+    until = time.monotonic() + BUSY_MILLISECONDS / 1000
+    while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").get[0]:
+        if time.monotonic() > until:
+            raise apsw.BusyError("readers held the write-ahead log all the time")
+        time.sleep(0.002)
 
 
 def _close(connection: apsw.Connection) -> None:
