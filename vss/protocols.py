@@ -1,6 +1,7 @@
 """The seams of the house. A backend implements one of these and is named in one registry.
 
     Index, IndexBuilder    `indexers`           read and build are two types: an Index cannot be added to
+    Scanner                `indexers`           an Index that can also score listed rows by itself
     Extender               `indexers`           an IndexBuilder that can also go on from an index
     Indexers               `indexers.registry`  name -> backend, and the choice of one
     Embedder               `embedders`          texts become vectors
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from vss.errors import Code, VssError
 from vss.types import Hits, Mask, Metric, Progress, Role, Rows, Scores, Vectors
@@ -54,6 +57,20 @@ class Index(Protocol):
 
     def close(self) -> None:
         """Free memory and maps. Searching afterwards is an error."""
+
+
+@runtime_checkable
+class Scanner(Protocol):
+    """An index that can also look at listed rows only, for less than scoring their float vectors one by one.
+
+    Its `search` under a filter spends as much more as keeps the recall that the effort has without one.
+    """
+
+    def scan(self, queries: Vectors, k: int, rows: NDArray[np.int32]) -> Hits:
+        """The k best of `(r,)` rows for each of `(q, dim)` queries, `Hits` of shape `(q, k)`.
+
+        Exact but for rows that a compressed form holds to be worse than they are by a rare error.
+        """
 
 
 class IndexBuilder(Protocol):

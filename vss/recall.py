@@ -3,6 +3,7 @@
 recall_at        by rows: what part of the true rows was found
 recall_by_score  by scores: a row as good as the k-th true one counts, so equal points are not misses
 calibrate        the curve (effort, recall, microseconds) of one index over its own vectors
+scan_ns          what a scan by an index takes for a row
 effort_for       the least effort on a curve that reaches a recall
 """
 
@@ -15,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vss.distance import exact_search
-from vss.protocols import Index
+from vss.protocols import Index, Scanner
 from vss.types import Hits, Metric, Rows, Scores, Vectors
 
 TOLERANCE = 1e-5
@@ -86,6 +87,19 @@ def calibrate(
         if recall >= 1.0:
             break
     return curve
+
+
+def scan_ns(index: Scanner, vectors: Vectors, *, rows: int = 5_000, queries: int = 50, seed: int = 0) -> float:
+    """Nanoseconds (median) that scanning takes for each of `rows` scattered rows of these `(n, dim)` vectors."""
+    random = np.random.default_rng(seed)
+    listed = np.sort(random.choice(len(vectors), min(rows, len(vectors)), replace=False)).astype(np.int32)
+    seconds = []
+    for row in random.integers(0, len(vectors), queries).tolist():
+        query = np.array(vectors[row : row + 1])
+        begin = time.perf_counter()
+        index.scan(query, 10, listed)
+        seconds.append(time.perf_counter() - begin)
+    return float(np.median(seconds)) / len(listed) * 1e9
 
 
 def effort_for(curve: Sequence[CurvePoint], recall: float) -> int | None:

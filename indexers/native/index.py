@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from indexers.native import _kernel
 from vss.errors import Code, VssError, invalid
@@ -12,8 +13,8 @@ from vss.types import Hits, Mask, Vectors
 DEFAULT_EFFORT = 48
 
 SCAN_ROWS_PER_EFFORT = 50
-"""A walk takes about the time of scanning this many rows in a row, per unit of effort; an index of fewer is scanned, for
-recall 1.0. (hubs-256, 100,000 rows: the scan takes as long as a walk of width 1,900.)"""
+"""A walk takes about the time of scanning this many rows in a row, per unit of effort; an index of fewer is scanned,
+for recall 1.0. (hubs-256, 100,000 rows: the scan takes as long as a walk of width 1,900.)"""
 
 RESCORED_OF_SCAN = 40
 """Least number of rows that a scan by codes scores again exactly. (Of 10, 20 were enough for recall 1.0 on each of
@@ -38,11 +39,7 @@ class Native:
 
     def search(self, queries: Vectors, k: int, *, allow: Mask | None = None, effort: int | None = None) -> Hits:
         """As `Index.search`; the effort counts as if nothing were filtered."""
-        searcher = self._searcher
-        if searcher is None:
-            raise VssError(Code.UNAVAILABLE, "the index was closed", hint="open it again")
-        if queries.ndim != 2 or queries.shape[1] != self.spec.dim:
-            raise invalid(f"got queries of shape {queries.shape}, wanted (q, {self.spec.dim})")
+        searcher = self._opened(queries)
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         width = max(DEFAULT_EFFORT if effort is None else effort, k, 1)
         if allow is not None:
@@ -53,6 +50,18 @@ class Native:
         if self._count <= SCAN_ROWS_PER_EFFORT * width:
             return Hits(*searcher.scan_range(queries, k, _rescored(width, k), 0, self._count))
         return Hits(*searcher.search(queries, k, width))
+
+    def scan(self, queries: Vectors, k: int, rows: NDArray[np.int32]) -> Hits:
+        """As `Scanner.scan`."""
+        searcher = self._opened(queries)
+        return Hits(*searcher.scan(np.ascontiguousarray(queries, np.float32), k, _rescored(0, k), rows))
+
+    def _opened(self, queries: Vectors) -> _kernel.Searcher:
+        if self._searcher is None:
+            raise VssError(Code.UNAVAILABLE, "the index was closed", hint="open it again")
+        if queries.ndim != 2 or queries.shape[1] != self.spec.dim:
+            raise invalid(f"got queries of shape {queries.shape}, wanted (q, {self.spec.dim})")
+        return self._searcher
 
     def close(self) -> None:
         """Let go of the arrays; searches under way finish."""

@@ -17,7 +17,7 @@ from vss.errors import invalid
 from vss.filters import Condition
 from vss.schema import VectorSchema
 from vss.search.plan import Method, Plan
-from vss.search.retrieve import Found, PartPlan, merged, vectors_allowed
+from vss.search.retrieve import Found, merged, part_plan
 from vss.storage.segment import Segment
 from vss.storage.view import View
 from vss.types import Hits, Metric, Scores, Vectors
@@ -77,9 +77,10 @@ def search_examples(
     answers, plans, available = [], [], 0
     for number, part in enumerate(view.parts):
         started = time.perf_counter()
-        allowed, matching = vectors_allowed(part, using, part.allowed(where))
-        available += matching
-        if not matching:
+        selection, known = part.select(using, where)
+        filtered = time.perf_counter()
+        available += selection.count
+        if not selection.count:
             continue
         body = part.body
         vectors = body.vectors[using].vectors if isinstance(body, Segment) else body.vectors[using][0]
@@ -89,14 +90,14 @@ def search_examples(
                 for start in range(0, len(vectors), BLOCK_ROWS)
             ]
         )
-        if allowed is not None:
-            total[~allowed] = -np.inf
+        if selection.mask is not None:
+            total[~selection.mask] = -np.inf
         hits = top_k(total[None, :], k)
         if isinstance(body, Segment) and (rows := body.vectors[using].rows) is not None:
             hits = Hits(np.where(hits.rows >= 0, rows[hits.rows], -1), hits.scores)
         answers.append((number, hits))
-        plan = Plan(Method.SCAN, len(vectors), matching, None, f"{strategy.value} has no graph")
-        plans.append(PartPlan(number, plan, (time.perf_counter() - started) * 1000))
+        plan = Plan(Method.SCAN, len(vectors), selection.count, None, f"{strategy.value} has no graph")
+        plans.append(part_plan(number, plan, known, started, filtered))
     return merged(answers, 0, k, available, tuple(plans))
 
 

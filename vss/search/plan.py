@@ -1,19 +1,27 @@
-"""How each part of a view answers a query: by scanning rows exactly, or by walking its graph.
+"""How each part of a view answers a query: by scanning the rows that match, or by walking its graph.
 
 The graph alone is wrong under a narrow filter: measured on 63,666 x 384 real vectors, FAISS HNSW with an allow-bitmap
 at the effort that gives recall .95 unfiltered falls to .45 when 10% of the rows match and to .07 when 1% do. So the
 scan is the rule and the graph is for wide filters on large segments.
+
+An index that scans by itself (`vss.protocols.Scanner`) also keeps its recall under a filter, by walking wider; which of
+the two is cheaper follows from what both took on this machine when the segment was built.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+
+from vss.protocols import Scanner
 from vss.recall import CurvePoint, effort_for
+from vss.storage.manifest import VectorsRecord
 from vss.storage.segment import Segment
+from vss.storage.selection import Selection
 from vss.storage.view import Part
-from vss.types import Mask
 
 DEFAULT_RECALL = 0.99
 """The recall@10 on the calibration that a request gets when it names neither a recall nor an effort.
@@ -29,6 +37,9 @@ WIDE_SHARE = 0.8
 
 SCAN_ROWS = 20_000
 """Matching rows up to which they are scanned when their share lies between the two."""
+
+WIDER = 1.25
+"""A filtered walk of a `Scanner` is so many times its effort over the share of matching rows."""
 
 FLOATS_PER_MS = 1_500_000
 """Components that one thread scores exactly in a millisecond; for the prediction only."""
@@ -61,16 +72,16 @@ class Plan:
 def plan_part(
     part: Part,
     using: str,
-    allowed: Mask | None,
-    matching: int,
+    selection: Selection,
     *,
     k: int,
     exact: bool = False,
     effort: int | None = None,
     recall: float | None = None,
 ) -> Plan:
-    """Choose for one part. `allowed` is a mask of its vectors (None: all), `matching` counts it."""
+    """Choose for one part, of whose vectors the selection may be returned."""
     body = part.body
+    matching = selection.count
     rows = len(body.vectors[using].vectors) if isinstance(body, Segment) else len(body)
 
     def scan(why: str) -> Plan:
@@ -92,12 +103,32 @@ def plan_part(
         return scan(f"recall {recall:g} was asked for and the graph measured {best:g} at best")
     # The curve was measured for the best ten; more of them need a wider walk.
     spent = effort or max(spent or curve[-1].effort, 2 * k)
-    if allowed is None:
+    if selection.mask is None:
         return Plan(Method.GRAPH, rows, matching, spent, "no filter")
     share = matching / rows
+    if isinstance(body.vectors[using].index, Scanner):
+        scanned = matching * scan_us_a_row(vectors)
+        walked = walk_us(curve, WIDER * spent / share)
+        costs = f"{share:.2%} match: scanning {scanned:,.0f} us, walking {walked:,.0f} us"
+        return scan(costs) if scanned <= walked else Plan(Method.GRAPH, rows, matching, spent, costs)
     if share < SCAN_SHARE or (share < WIDE_SHARE and matching <= SCAN_ROWS):
         return scan(f"{matching} rows match, scanning them is exact and cheap")
     return Plan(Method.GRAPH, rows, matching, spent, f"{share:.0%} of the rows match")
+
+
+def scan_us_a_row(vectors: VectorsRecord) -> float:
+    """Microseconds of one scattered row of a scan by the index; where no build measured it, by its dimension."""
+    return (vectors.scan_ns or 5 + 0.06 * vectors.index.dim) / 1000
+
+
+def walk_us(curve: Sequence[CurvePoint], effort: float) -> float:
+    """Microseconds of a search with that effort: between measured ones in proportion, beyond them as the last rose."""
+    first, last = curve[0], curve[-1]
+    if effort > last.effort:
+        return last.microseconds * effort / last.effort
+    if effort < first.effort:
+        return first.microseconds
+    return float(np.interp(effort, [point.effort for point in curve], [point.microseconds for point in curve]))
 
 
 def scan_ms(part: Part, using: str, matching: int) -> float:

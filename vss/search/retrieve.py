@@ -11,10 +11,12 @@ import numpy as np
 
 from vss.distance import exact_search
 from vss.filters import Condition
+from vss.protocols import Scanner
 from vss.search.plan import Method, Plan, plan_part, scan_ms
 from vss.storage.segment import Segment
+from vss.storage.selection import Selection
 from vss.storage.view import Part, View
-from vss.types import Hits, Mask, Metric, Rows, Scores, Vectors
+from vss.types import Hits, Metric, Rows, Scores, Vectors
 
 LOOP_MS = 1.0
 """Predicted milliseconds beyond which a search leaves the event loop for a thread."""
@@ -25,11 +27,23 @@ FILTER_MS_PER_LIVE_ROW = 0.003
 
 @dataclass(frozen=True, slots=True)
 class PartPlan:
-    """What one part did: its number in the view, its plan, and how long it took."""
+    """What one part did.
+
+    part:         its number in the view
+    filter_known: whether it was known which of its vectors pass, from an earlier query
+    filter_ms:    of finding that out; part of `milliseconds`
+    """
 
     part: int
     plan: Plan
+    filter_known: bool
+    filter_ms: float
     milliseconds: float
+
+
+def part_plan(part: int, plan: Plan, filter_known: bool, started: float, filtered: float) -> PartPlan:
+    """What a part did that started then, knew then which vectors pass, and has finished now (`time.perf_counter`)."""
+    return PartPlan(part, plan, filter_known, (filtered - started) * 1000, (time.perf_counter() - started) * 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +89,14 @@ def search(
     available = 0
     for number, part in enumerate(view.parts):
         started = time.perf_counter()
-        allowed, matching = vectors_allowed(part, using, part.allowed(where))
-        available += matching
-        if not matching:
+        selection, known = part.select(using, where)
+        filtered = time.perf_counter()
+        available += selection.count
+        if not selection.count:
             continue
-        plan = plan_part(part, using, allowed, matching, k=k, exact=exact, effort=effort, recall=recall)
-        answers.append((number, _carry_out(part, plan, queries, using, k, metric, allowed)))
-        plans.append(PartPlan(number, plan, (time.perf_counter() - started) * 1000))
+        plan = plan_part(part, using, selection, k=k, exact=exact, effort=effort, recall=recall)
+        answers.append((number, _carry_out(part, plan, queries, using, k, metric, selection, exact=exact)))
+        plans.append(part_plan(number, plan, known, started, filtered))
     return [merged(answers, query, k, available, tuple(plans)) for query in range(len(queries))]
 
 
@@ -119,41 +134,26 @@ def cost_ms(view: View, using: str, where: Condition | None, *, exact: bool) -> 
     return total
 
 
-def vectors_allowed(part: Part, using: str, allowed: Mask | None) -> tuple[Mask | None, int]:
-    """A mask of rows as a mask of the vectors by that name (None: all of them), and how many those are."""
-    body = part.body
-    if not isinstance(body, Segment):
-        has = body.vectors[using][1]
-        narrowed = has if allowed is None else allowed & has
-        return narrowed, int(np.count_nonzero(narrowed))
-    one = body.vectors.get(using)
-    if one is None:  # the name was added after the segment was built
-        return None, 0
-    if allowed is None:
-        return None, len(one.vectors)
-    if one.rows is not None:
-        allowed = allowed[one.rows]
-    matching = int(np.count_nonzero(allowed))
-    return (None if matching == len(allowed) else allowed), matching
-
-
 def _carry_out(
-    part: Part, plan: Plan, queries: Vectors, using: str, k: int, metric: Metric, allowed: Mask | None
+    part: Part, plan: Plan, queries: Vectors, using: str, k: int, metric: Metric, selection: Selection, *, exact: bool
 ) -> Hits:
-    body = part.body
+    body, allowed = part.body, selection.mask
     if not isinstance(body, Segment):
         return exact_search(queries, body.vectors[using][0], k, metric, allowed)
     one = body.vectors[using]
     if plan.method is Method.SCAN:
-        hits = exact_search(queries, one.vectors, k, metric, allowed)
+        if isinstance(one.index, Scanner) and not exact:
+            hits = one.index.scan(queries, k, selection.rows)
+        else:
+            hits = exact_search(queries, one.vectors, k, metric, allowed)
     else:
         hits = one.index.search(queries, k, allow=allowed, effort=plan.effort)
         short = np.flatnonzero((hits.rows >= 0).sum(axis=1) < min(k, plan.matching))
         if len(short):
             # A graph can lose its way under a filter; a query never gets fewer than match because of it.
-            exact = exact_search(queries[short], one.vectors, k, metric, allowed)
+            found = exact_search(queries[short], one.vectors, k, metric, allowed)
             rows, scores = hits.rows.copy(), hits.scores.copy()
-            rows[short], scores[short] = exact.rows, exact.scores
+            rows[short], scores[short] = found.rows, found.scores
             hits = Hits(rows, scores)
     if one.rows is not None:
         hits = Hits(np.where(hits.rows >= 0, one.rows[hits.rows], -1), hits.scores)

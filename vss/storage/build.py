@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from vss.points import EMPTY_PAYLOAD
-from vss.protocols import Extender, Indexers
-from vss.recall import calibrate
+from vss.protocols import Extender, Indexers, Scanner
+from vss.recall import calibrate, scan_ns
 from vss.schema import IndexSettings, Schema
 from vss.storage.artifacts import Artifact, ArtifactStore, fsync_folder
 from vss.storage.columnize import ColumnsBuilder
@@ -252,6 +252,7 @@ class SegmentBuilder:
             builder.build(vectors, spec, out, threads=threads, progress=progress)
         files = {path.name: path for path in sorted(out.iterdir())}
         calibration: tuple[CalibrationPoint, ...] = ()
+        scanned = 0.0
         efforts = builder.efforts(spec)
         if efforts:
             index = builder.open(files, spec, vectors)
@@ -267,6 +268,7 @@ class SegmentBuilder:
                         seed=CALIBRATION_SEED,
                     )
                 )
+                scanned = scan_ns(index, vectors) if isinstance(index, Scanner) else 0.0
             finally:
                 index.close()
         stored = {file: artifacts.add(path) for file, path in files.items()}
@@ -276,6 +278,7 @@ class SegmentBuilder:
             index=spec,
             files=stored,
             calibration=calibration,
+            scan_ns=scanned,
         )
 
 

@@ -39,6 +39,7 @@ class VectorsRecord(msgspec.Struct, frozen=True, kw_only=True):
     vectors: `(m, dim)` float32 `.npy`
     rows:    `(m,)` int64 `.npy`, the segment row of each vector, rising; None when every row has one
     files:   what the index builder wrote, by its file names
+    scan_ns: nanoseconds that a scan by the index took for each scattered row when it was built; 0: not measured
     """
 
     vectors: Artifact
@@ -46,6 +47,7 @@ class VectorsRecord(msgspec.Struct, frozen=True, kw_only=True):
     index: IndexSpec
     files: dict[str, Artifact]
     calibration: tuple[CalibrationPoint, ...] = ()
+    scan_ns: float = 0
 
 
 class ColumnRecord(msgspec.Struct, frozen=True, kw_only=True):

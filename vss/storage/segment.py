@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -21,13 +19,14 @@ from vss.storage.columns import Arrays, Column, Columns
 from vss.storage.ids import Blobs, Ids
 from vss.storage.manifest import SegmentRecord, VectorsRecord
 from vss.storage.npy import map_npy
+from vss.storage.selection import Cache, Selection, selected
 from vss.types import Mask, Rows, Vectors
 
 EXACT = "flat"
 """The index kind that needs no files."""
 
 MASK_CACHE_BYTES = 64 << 20
-"""Masks kept for each segment, in bytes; the least recently used go first."""
+"""Masks kept for each segment, in bytes, and as much of selections; the least recently used go first."""
 
 
 class SegmentVectors:
@@ -121,9 +120,8 @@ class Segment:
         sizes = {len(self._ids), len(self._payloads), len(self.versions)}
         if sizes != {record.rows}:
             raise ValueError(f"got files of {sorted(sizes)} rows, wanted {record.rows}")
-        self._masks: OrderedDict[str, Mask] = OrderedDict()
-        self._mask_bytes = 0
-        self._lock = threading.Lock()
+        self._masks: Cache[Mask] = Cache(MASK_CACHE_BYTES)
+        self._selections: Cache[tuple[Mask | None, Selection]] = Cache(MASK_CACHE_BYTES)
 
     def __len__(self) -> int:
         return self.record.rows
@@ -166,20 +164,35 @@ class Segment:
     def mask(self, condition: Condition) -> Mask:
         """`(n,)` which rows pass, cached by condition. Tombstones are the view's matter. Never write into it."""
         name = repr(condition)  # not the condition itself: to a dict, Match(k, (1,)) and Match(k, (True,)) are one key
-        with self._lock:
-            known = self._masks.get(name)
-            if known is not None:
-                self._masks.move_to_end(name)
-                return known
-        mask = self._evaluate(condition)
-        mask.flags.writeable = False
-        with self._lock:
-            if name not in self._masks:
-                self._masks[name] = mask
-                self._mask_bytes += mask.nbytes
-            while self._mask_bytes > MASK_CACHE_BYTES and len(self._masks) > 1:
-                self._mask_bytes -= self._masks.popitem(last=False)[1].nbytes
+        mask = self._masks.get(name)
+        if mask is None:
+            mask = self._evaluate(condition)
+            mask.flags.writeable = False
+            self._masks.put(name, mask, mask.nbytes)
         return mask
+
+    def select(self, name: str, where: Condition | None, alive: Mask | None) -> tuple[Selection, bool]:
+        """The vectors by that name in rows that are `alive` (None: all) and pass; and whether it was known already."""
+        one = self.vectors.get(name)
+        if one is None:  # the name was added after the segment was built
+            return Selection(None, 0), True
+        if where is None and alive is None:
+            return Selection(None, len(one.vectors)), True
+        key = f"{name} {where!r}"
+        known = self._selections.get(key)
+        if known is not None and known[0] is alive:
+            return known[1], True
+        mask = self.among(name, self.mask(where) if where is not None else None, alive)
+        self._selections.put(key, (alive, mask), mask.nbytes)
+        return mask, False
+
+    def among(self, name: str, mask: Mask | None, alive: Mask | None) -> Selection:
+        """The vectors by that name in rows of both masks, each of `(n,)` or None for all."""
+        one = self.vectors[name]
+        both = alive if mask is None else mask if alive is None else mask & alive
+        if both is None:
+            return Selection(None, len(one.vectors))
+        return selected(both if one.rows is None else both[one.rows])
 
     def reads_payloads(self, condition: Condition) -> bool:
         """Whether a mask has to parse payloads, because columns do not answer all of the condition."""

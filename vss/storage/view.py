@@ -16,6 +16,7 @@ from vss.schema import Schema
 from vss.storage.live import LiveSnapshot, Overlay, Patches
 from vss.storage.manifest import Manifest
 from vss.storage.segment import Segment
+from vss.storage.selection import Selection, selected
 from vss.types import Mask, PointId, Vectors
 
 
@@ -41,6 +42,18 @@ class Part:
             for row, (payload, _) in self.patches.items():
                 mask[row] = passes(key_id(self.body.key(row)), msgspec.json.decode(payload), self.vectors(row))
         return mask if self.alive is None else mask & self.alive
+
+    def select(self, name: str, where: Condition | None) -> tuple[Selection, bool]:
+        """The vectors by that name in rows that count and pass the filter; and whether they were known already."""
+        body = self.body
+        if isinstance(body, Segment):
+            if not self.patches or where is None:
+                return body.select(name, where, self.alive)
+            if name not in body.vectors:
+                return Selection(None, 0), True
+            return body.among(name, self.allowed(where), None), False
+        allowed, has = self.allowed(where), body.vectors[name][1]
+        return selected(has if allowed is None else allowed & has), where is None
 
     def find(self, key: bytes) -> int:
         """The row of a key that counts, or -1."""
