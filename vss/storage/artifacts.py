@@ -218,6 +218,14 @@ def hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents where they are missing, so that they survive a power cut."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        fsync_folder(folder.parent)
+
+
 def fsync_folder(folder: Path) -> None:
     """Make renames and new files in the folder survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)

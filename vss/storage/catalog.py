@@ -19,6 +19,7 @@ import msgspec
 
 from vss.errors import Code, VssError, invalid
 from vss.schema import Schema, check_schema
+from vss.storage.artifacts import fsync_folder
 from vss.storage.catalog_copy import Copied, checksum, read_copy, write_copy
 from vss.storage.datadir import DataDir
 from vss.storage.proof import damaged
@@ -206,15 +207,20 @@ class Catalog:
             )
         entry = Entry(name, secrets.token_hex(8), schema)
         # Nobody reads a collection before its row in the catalog exists, so the folder comes first.
-        with storage_errors(self._data.collection(entry.id)):
-            self._data.collection(entry.id).mkdir(parents=True)
+        folder = self._data.collection(entry.id)
+        with storage_errors(folder):
+            folder.mkdir(parents=True)
         try:
+            # The row must not survive a power cut that the folder does not.
+            with storage_errors(folder):
+                fsync_folder(folder.parent)
+                fsync_folder(self._data.path)
             with self._changing() as connection:
                 connection.execute(
                     "INSERT INTO collections VALUES (?, ?, ?)", (name, entry.id, msgspec.json.encode(schema))
                 )
         except VssError as error:
-            self._data.collection(entry.id).rmdir()
+            folder.rmdir()
             if isinstance(error.__cause__, apsw.ConstraintError):
                 raise VssError(
                     Code.ALREADY_EXISTS,

@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from vss.errors import Code, VssError
+from vss.storage.artifacts import make_folder
 from vss.storage.staging import held_seq
 
 REMOTE_FILE_SYSTEMS = frozenset(
@@ -40,7 +41,7 @@ class DataDir:
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
         try:
-            (self.path / "collections").mkdir(parents=True, exist_ok=True)
+            make_folder(self.path / "collections")
         except OSError as error:
             raise VssError(
                 Code.STORAGE,

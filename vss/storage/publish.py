@@ -15,6 +15,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from vss.errors import Code, VssError
+from vss.storage.artifacts import fsync_folder
 from vss.storage.build import store_rows
 from vss.storage.collection import Collection
 from vss.storage.datadir import DataDir, WriterLock
@@ -57,7 +58,9 @@ def publish(log: Log, manifests: Path, manifest: Manifest) -> None:
     """Write the manifest durably and move the pointer to it. Only the holder of the writer lock calls this."""
 
     def write() -> Pointer:
-        return Pointer(manifest.generation, write_manifest(manifests, manifest), manifest.covered_seq)
+        written = write_manifest(manifests, manifest)
+        fsync_folder(manifests.parent)  # the folders of manifests and artifacts may be new
+        return Pointer(manifest.generation, written, manifest.covered_seq)
 
     log.publish(manifest.parent, manifest.generation, write)
 

@@ -1,0 +1,1 @@
+"""Kills and power cuts, again and again, against an account of what was acknowledged."""

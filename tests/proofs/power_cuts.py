@@ -1,0 +1,225 @@
+"""A recorded process (`workload`), and the disks that power cuts at many moments would have left of it.
+
+    python -m tests.proofs.power_cuts --states 5000 --out results.jsonl
+
+Each state is opened as a server opens it: it has everything that was acknowledged before the cut and nothing else, its
+files verify, it answers, and it takes writes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from indexers.registry import INDEXERS
+from tests.proofs.account import DIM, Owner, Points
+from tests.proofs.disk import Disk, Entry, Mode, read_record
+from tests.proofs.workload import owners
+from vss.engines.local import LocalEngine
+from vss.errors import VssError
+from vss.search.retrieve import search
+from vss.storage import history
+from vss.storage.collection import Collection
+from vss.storage.datadir import DataDir
+from vss.storage.manifest import artifacts_of, read_manifest
+
+MOMENTS = "SFRLUTCDM"
+"""Kinds of entries after which the power is cut; between two of them there are only writes, which `Mode` cuts."""
+
+
+def build(folder: Path) -> Path | None:
+    """Compile the recorder; None where there is no compiler."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        return None
+    library, source = folder / "recorder.so", Path(__file__).with_name("recorder.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-lpthread"], check=True)
+    return library
+
+
+def record(library: Path, folder: Path, seed: int, requests: int, fail: str = "") -> Path:
+    """Run the workload in a new folder; its record. fail: what fails (see `recorder.c`)."""
+    under, into = folder / "under", folder / "record"
+    under.mkdir()
+    marks = os.open(os.devnull, os.O_WRONLY)
+    os.set_inheritable(marks, True)
+    settings = {"LD_PRELOAD": library, "RECORD_UNDER": under, "RECORD_INTO": into, "RECORD_MARKS": marks}
+    environment = os.environ | {name: str(value) for name, value in settings.items()} | {"PYTHONDONTWRITEBYTECODE": "1"}
+    if fail:
+        environment["RECORD_FAIL"] = fail
+    command = [sys.executable, "-m", "tests.proofs.workload", str(under), str(seed), str(requests), str(marks)]
+    try:
+        ended = subprocess.run(
+            command, env=environment, pass_fds=[marks], capture_output=True, text=True, timeout=300, check=False
+        )
+    finally:
+        os.close(marks)
+    assert ended.returncode == 0, ended.stderr[-3_000:]
+    return into
+
+
+class Judge:
+    """What marks have said: what has to be there."""
+
+    def __init__(self, seed: int) -> None:
+        self.owners = owners(seed)
+        self.collections: dict[str, bool | None] = {}
+        self.generation: int | None = 0
+
+    def take(self, mark: dict[str, Any]) -> None:
+        """The next mark."""
+        if "begins" in mark:
+            self.owners[mark["begins"]].begin()
+        elif "done" in mark:
+            self.owners[mark["done"]].acknowledged()
+        elif "collection" in mark:
+            self.collections[mark["collection"]] = mark["there"]
+        else:
+            self.generation = mark["generation"]
+
+    def check(self, data: Path, rng: random.Random) -> None:
+        """Open what a cut left. AssertionError or VssError when something is wrong."""
+        engine = LocalEngine(DataDir(data), INDEXERS, writable=True)
+        try:
+            for name, there in self.collections.items():
+                if there is not None:
+                    assert (name in {one.name for one in engine.entries()}) == there, f"{name}: wanted {there}"
+            if "c" in {one.name for one in engine.entries()}:
+                self._check_collection(engine, engine.collection("c"), rng)
+            else:
+                assert not self.collections.get("c")
+        finally:
+            engine.close()
+
+    def _check_collection(self, engine: LocalEngine, collection: Collection, rng: random.Random) -> None:
+        found = contents(collection)
+        for owner in self.owners:
+            judge(owner, found)
+        assert collection.damage == ()
+        if self.generation is not None:
+            assert collection.log.pointer().generation == self.generation
+        for each in history.retained(collection.log):
+            for artifact in artifacts_of(read_manifest(collection.manifests, each.generation, each.manifest)):
+                collection.artifacts.verify(artifact)
+        query = np.array([[rng.randint(-99, 99) for _ in range(DIM)]], np.float32)
+        (hits,) = search(collection.view(), query, using="", k=5, exact=True)
+        vectors = np.array([vector for vector, _ in found.values()]).reshape(-1, DIM)
+        np.testing.assert_allclose(-hits.scores, np.sort(np.linalg.norm(vectors - query, axis=1))[:5], rtol=1e-5)
+        owner = Owner("after", 9_000, 10, 5, rng)
+        engine.write("c", [owner.begin().change()]).result()
+        owner.acknowledged()
+        judge(owner, contents(collection))
+
+
+def judge(owner: Owner, found: Points) -> None:
+    """As `Owner.settle`, for one of many states of the same moment."""
+    was = owner.there, owner.pending
+    try:
+        owner.settle(found)
+    finally:
+        owner.there, owner.pending = was
+
+
+def contents(collection: Collection) -> Points:
+    """Every point."""
+    view = collection.view()
+    places, following = view.scroll(None, None, 100_000)
+    assert following is None
+    points = [part.point(row) for part, row in places]
+    found = {int(one.id): (one.vectors[""].tolist(), msgspec.json.decode(one.payload)) for one in points}
+    assert len(found) == len(points) == view.points
+    return found
+
+
+def moments(record_: Path) -> int:
+    """How many moments there are to cut at."""
+    return sum(entry.kind in MOMENTS for entry in read_record(record_))
+
+
+def replay(record_: Path, seed: int) -> Iterator[tuple[Disk, Judge, Entry]]:
+    """The disk and what it has to hold, at each moment."""
+    disk, judge_ = Disk(), Judge(seed)
+    for entry in read_record(record_):
+        if entry.kind == "M":
+            judge_.take(json.loads(entry.data))
+        elif entry.kind == "S" and entry.inode:
+            yield disk, judge_, entry  # just before a sync most is open
+        disk.take(entry)
+        if entry.kind in MOMENTS:
+            yield disk, judge_, entry
+
+
+def run(library: Path, folder: Path, seed: int, states: int, requests: int, fail: str = "") -> Counter[str]:
+    """Record once, and judge so many states, spread over all moments and modes. AssertionError names the state."""
+    folder.mkdir(exist_ok=True)
+    record_ = record(library, folder, seed, requests, fail)
+    rng, done = random.Random(seed), Counter[str]()
+    total = sum(1 for _ in replay(record_, seed))
+    wanted = Counter(sorted(rng.choices(range(total), k=states)) if states < total else range(total))
+    for place, (disk, judge_, entry) in enumerate(replay(record_, seed)):
+        for _ in range(wanted[place]):
+            mode, one = rng.choice(list(Mode)), rng.random()
+            state = folder / "state"
+            state.mkdir()
+            disk.cut(state, mode, random.Random(one))
+            try:
+                judge_.check(state / "data", random.Random(one))
+            except (AssertionError, VssError, OSError, KeyError) as error:
+                kept = folder / f"failed-{place}"
+                shutil.rmtree(kept, ignore_errors=True)
+                state.rename(kept)
+                shown = entry.kind, entry.path, entry.other, judge_.collections, judge_.generation
+                raise AssertionError(f"seed {seed}, moment {place} of {total}, {mode}, {shown}: {error!r}") from error
+            shutil.rmtree(state)
+            done[mode.name] += 1
+    done["states"] = sum(wanted.values())
+    done["moments"] = total
+    done["acknowledged"] = sum(owner.requests - (owner.pending is not None) for owner in judge_.owners)
+    done["generation"] = judge_.generation or 0
+    shutil.rmtree(folder)
+    return done
+
+
+def main() -> None:
+    """The long form, with a line of JSON."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--states", type=int, default=5_000)
+    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--requests", type=int, default=25)
+    options.add_argument("--out", type=Path)
+    given = options.parse_args()
+    began, done, seed = time.monotonic(), Counter[str](), given.seed
+    with tempfile.TemporaryDirectory() as folder:
+        library = build(Path(folder))
+        assert library is not None, "no C compiler"
+        while done["states"] < given.states:
+            done += run(library, Path(folder) / str(seed), seed, 500, given.requests)
+            done["recordings"] += 1
+            seed += 1
+    seconds, now = round(time.monotonic() - began, 1), datetime.now(UTC).isoformat(timespec="seconds")
+    command = " ".join(["python -m tests.proofs.power_cuts", *sys.argv[1:]])
+    line = {"proof": "power_cuts", "seed": given.seed, "seconds": seconds, **done, "date": now, "command": command}
+    sys.stdout.write(json.dumps(line) + "\n")
+    if given.out is not None:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        with open(given.out, "a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+if __name__ == "__main__":
+    main()

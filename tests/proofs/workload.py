@@ -1,0 +1,113 @@
+"""A process that writes, seals, folds, promotes and collects, and marks what begins and what is acknowledged.
+
+    python -m tests.proofs.workload FOLDER SEED REQUESTS MARKS
+
+The data directory is FOLDER/data; MARKS is the number of an open handle. `recorder.c` records it. A mark is a line of
+JSON: {"begins": owner}, {"done": owner}, {"collection": name, "there": true, false or null while it changes}, or
+{"generation": number, or null while it changes}.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from indexers.registry import INDEXERS
+from tests.proofs.account import DIM, Owner
+from vss.engines.local import LocalEngine
+from vss.errors import Code, VssError
+from vss.jobs.collect import collect
+from vss.schema import IndexSettings, Schema, VectorSchema
+from vss.storage import history
+from vss.storage.collection import Collection
+from vss.storage.datadir import DataDir
+from vss.storage.fold import fold, seal
+from vss.storage.publish import CHEAP_ATTEMPTS, until_published
+from vss.types import Metric
+
+SCHEMA = Schema(vectors={"": VectorSchema(dim=DIM, metric=Metric.EUCLID)}, index=IndexSettings(kind="native"))
+
+FAILING = (Code.STORAGE, Code.NO_SPACE)
+"""What a failing disk may answer."""
+
+
+def owners(seed: int) -> list[Owner]:
+    """Those of a seed: the process and its judge make the same requests."""
+    rng = random.Random(seed)
+    return [Owner(f"o{one}", 1_000 * one, 60, 1 + 8 * one, random.Random(rng.random())) for one in range(3)]
+
+
+def main() -> None:
+    """Run it."""
+    folder, seed, requests, marks = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+
+    def mark(**said: Any) -> None:
+        os.write(marks, json.dumps(said).encode())
+
+    def make(engine: LocalEngine, name: str) -> None:
+        mark(collection=name, there=None)
+        engine.create(name, SCHEMA)
+        mark(collection=name, there=True)
+
+    def write(owner: Owner, number: int) -> None:
+        for _ in range(requests):
+            mark(begins=number)
+            try:
+                engine.write("c", [owner.begin().change()]).result()
+            except VssError as error:
+                if error.code not in FAILING:
+                    raise
+                return  # whether it was written is not known
+            mark(done=number)
+            owner.acknowledged()
+
+    engine = LocalEngine(DataDir(folder / "data"), INDEXERS, writable=True)
+    rng = random.Random(seed + 1)
+    try:
+        make(engine, "c")
+        threads = [threading.Thread(target=write, args=(owner, n)) for n, owner in enumerate(owners(seed))]
+        for thread in threads:
+            thread.start()
+        publications = 0
+        while any(thread.is_alive() for thread in threads) or publications < 12:
+            publications += 1
+            mark(generation=None)
+            mark(generation=publish(engine, engine.collection("c"), rng))
+            if rng.random() < 0.2:
+                make(engine, "other")
+                mark(collection="other", there=None)
+                engine.delete("other")
+                mark(collection="other", there=False)
+        for thread in threads:
+            thread.join()
+    except VssError as error:
+        if error.code not in FAILING:
+            raise
+    finally:
+        with contextlib.suppress(VssError):
+            engine.close()
+
+
+def publish(engine: LocalEngine, collection: Collection, rng: random.Random) -> int:
+    """Seal, fold, promote or collect; the current generation then."""
+    match rng.choice(["seal", "seal", "fold", "promote", "collect"]):
+        case "seal":
+            return until_published(lambda: seal(collection, engine, INDEXERS), CHEAP_ATTEMPTS).generation
+        case "fold":
+            return until_published(lambda: fold(collection, engine, INDEXERS, threads=1), CHEAP_ATTEMPTS).generation
+        case "promote" if history.retained(collection.log):
+            chosen = rng.choice(history.retained(collection.log)).generation
+            return engine.promote("c", chosen).generation
+        case "collect":
+            collect(engine.data, collection.folder.name, engine, keep=2)
+    return collection.log.pointer().generation
+
+
+if __name__ == "__main__":
+    main()
