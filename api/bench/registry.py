@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from api.bench.dataset import Dataset
+from api.bench.filtered import Case
+from api.bench.filtered import Measured as Filtered
 from api.bench.load import Measured
 from api.bench.recall import Curve, Plan
 from vss.errors import Code, VssError
@@ -41,6 +43,14 @@ def draw_latencies(path: Path, found: Sequence[Measured]) -> None:
     from api.bench import load_curves
 
     load_curves.draw(path, found)
+
+
+def draw_filters(path: Path, title: str, found: Sequence[tuple[Case, Filtered]]) -> None:
+    """As `api.bench.filtered_chart.draw`. VssError (UNAVAILABLE) says what to install."""
+    check_drawing()
+    from api.bench import filtered_chart
+
+    filtered_chart.draw(path, title, found)
 
 
 def check_drawing() -> None:

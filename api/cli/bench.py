@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from api.cli import bench_embed, bench_load, bench_recall, bench_write
+from api.cli import bench_embed, bench_filter, bench_load, bench_recall, bench_write
 
 group = typer.Typer(
     name="bench",
@@ -20,6 +20,7 @@ def bench() -> None:
 
 
 group.command("recall")(bench_recall.recall)
+group.command("filter")(bench_filter.filter_)
 group.command("embed")(bench_embed.embed)
 group.command("write")(bench_write.write)
 group.command("load")(bench_load.load)

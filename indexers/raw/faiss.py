@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from indexers.faiss_io import METRICS, faiss, threads_of_faiss
 from indexers.raw.library import EF_CONSTRUCTION, FILE, M, RawIndex
-from vss.types import Metric, Progress, Vectors
+from vss.types import Mask, Metric, Progress, Vectors
 
 
 class RawFaissHnsw:
@@ -67,3 +68,10 @@ class _Opened:
 class _Graph(_Opened):
     def effort(self, effort: int) -> None:
         self._index.hnsw.efSearch = effort
+
+    def rows_allowed(self, queries: Vectors, k: int, allow: Mask) -> NDArray[Any]:
+        bits = np.packbits(allow, bitorder="little")
+        chosen = faiss.IDSelectorBitmap(bits)
+        params = faiss.SearchParametersHNSW(efSearch=self._index.hnsw.efSearch, sel=chosen)
+        found: NDArray[Any] = self._index.search(queries, k, params=params)[1]
+        return found

@@ -6,11 +6,11 @@ A backend of `indexers` answers `Hits` with scores that mean the same everywhere
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
-from vss.types import Metric, Progress, Vectors
+from vss.types import Mask, Metric, Progress, Vectors
 
 M, EF_CONSTRUCTION = 16, 200
 """Of every graph, as the backends have them by default."""
@@ -26,6 +26,14 @@ class RawIndex(Protocol):
 
     def rows(self, queries: Vectors, k: int) -> NDArray[Any]:
         """`(q, k)` integers, best first, on the calling thread alone."""
+
+
+@runtime_checkable
+class RawFiltered(RawIndex, Protocol):
+    """One that also takes a mask of the rows that it may return."""
+
+    def rows_allowed(self, queries: Vectors, k: int, allow: Mask) -> NDArray[Any]:
+        """As `rows` among the rows of `(n,)` allow; -1 behind the last one found."""
 
 
 class RawLibrary(Protocol):

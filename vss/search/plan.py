@@ -78,8 +78,12 @@ def plan_part(
     exact: bool = False,
     effort: int | None = None,
     recall: float | None = None,
+    force: Method | None = None,
 ) -> Plan:
-    """Choose for one part, of whose vectors the selection may be returned."""
+    """Choose for one part, of whose vectors the selection may be returned.
+
+    force: this method wherever the part has it, for tests and measuring
+    """
     body = part.body
     matching = selection.count
     rows = len(body.vectors[using].vectors) if isinstance(body, Segment) else len(body)
@@ -103,6 +107,8 @@ def plan_part(
         return scan(f"recall {recall:g} was asked for and the graph measured {best:g} at best")
     # The curve was measured for the best ten; more of them need a wider walk.
     spent = effort or max(spent or curve[-1].effort, 2 * k)
+    if force is not None:
+        return Plan(force, rows, matching, spent if force is Method.GRAPH else None, "it was asked for")
     if selection.mask is None:
         return Plan(Method.GRAPH, rows, matching, spent, "no filter")
     share = matching / rows

@@ -78,10 +78,12 @@ def search(
     exact: bool = False,
     effort: int | None = None,
     recall: float | None = None,
+    force: Method | None = None,
 ) -> list[Found]:
     """The k best points for each of `(q, dim)` queries that passed `vss.vectors.as_vectors`.
 
-    effort: overrides the calibration; recall: picks the effort from it. Raises VssError (INVALID) for an unknown name.
+    effort: overrides the calibration; recall: picks the effort from it; force: how segments are searched.
+    Raises VssError (INVALID) for an unknown name.
     """
     metric = view.schema.vector(using).metric
     answers: list[tuple[int, Hits]] = []
@@ -94,7 +96,7 @@ def search(
         available += selection.count
         if not selection.count:
             continue
-        plan = plan_part(part, using, selection, k=k, exact=exact, effort=effort, recall=recall)
+        plan = plan_part(part, using, selection, k=k, exact=exact, effort=effort, recall=recall, force=force)
         answers.append((number, _carry_out(part, plan, queries, using, k, metric, selection, exact=exact)))
         plans.append(part_plan(number, plan, known, started, filtered))
     return [merged(answers, query, k, available, tuple(plans)) for query in range(len(queries))]
