@@ -22,5 +22,5 @@ def test_each_shape_of_filter_is_answered_in_each_way_and_drawn(tmp_path: Path) 
         assert by_way["raw FAISS, no filter"]["recall"] is None
         assert by_way["raw FAISS, no filter"]["over_unfiltered"] == 1.0
     assert 0.05 < next(line["share"] for line in lines if line["figure"] == "10%") < 0.15
-    assert "contrary" in said
+    assert "recall@10" in said
     assert png.read_bytes().startswith(b"\x89PNG")
