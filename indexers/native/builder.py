@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from indexers.native import _kernel
 from indexers.native.index import Native
 from indexers.native.quantise import BLOCK_ROWS, Quantiser, choose, extra_of, still_serves, stride_of
+from indexers.native.reach import entries_of
 from indexers.params import checked, corrupt
 from vss.errors import invalid
 from vss.protocols import IndexSpec
@@ -88,8 +89,7 @@ class NativeBuilder:
         order = _shuffled(0, count)
         order = np.concatenate((np.array([entry], np.int32), order[order != entry]))
         _insert(builder, order, count, threads, progress)
-        save_npy(out / "graph.npy", builder.finish(threads))
-        save_npy(out / "entries.npy", np.array([entry], np.int32))
+        _save_graph(builder.finish(threads), entry, out)
 
     def extend(
         self,
@@ -137,8 +137,7 @@ class NativeBuilder:
             raise corrupt(f"the engine refuses the graph: {error}") from error
         progress(stay)
         _insert(builder, _shuffled(stay, count), count, threads, progress)
-        save_npy(out / "graph.npy", builder.finish(threads))
-        save_npy(out / "entries.npy", rows[entry : entry + 1])
+        _save_graph(builder.finish(threads), int(rows[entry]), out)
 
     def open(self, files: Mapping[str, Path], spec: IndexSpec, vectors: Vectors) -> Native:
         """As `IndexBuilder.open`. VssError (CORRUPT) when the files are not those of such an index."""
@@ -286,6 +285,11 @@ def _graph_builder(
         int(spec.params["width"]),
         alpha,
     )
+
+
+def _save_graph(graph: NDArray[np.int32], entry: int, out: Path) -> None:
+    save_npy(out / "graph.npy", graph)
+    save_npy(out / "entries.npy", entries_of(graph, entry))
 
 
 def _shuffled(start: int, end: int) -> NDArray[np.int32]:
