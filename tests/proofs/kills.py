@@ -99,7 +99,7 @@ class Operator(threading.Thread):
     def run(self) -> None:
         engine = LocalEngine(self.data, INDEXERS, writable=False)
         try:
-            while not self.stop.wait(self.rng.uniform(0.05, 0.6)):
+            while not self.stop.wait(self.rng.uniform(0.1, 0.8)):
                 if self.rng.random() < 0.7:
                     self._fold(engine)
                 else:

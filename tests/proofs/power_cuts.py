@@ -9,6 +9,7 @@ files verify, it answers, and it takes writes.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import random
@@ -190,8 +191,21 @@ def run(library: Path, folder: Path, seed: int, states: int, requests: int, fail
     done["states"] = sum(wanted.values())
     done["moments"] = total
     done["acknowledged"] = sum(owner.requests - (owner.pending is not None) for owner in judge_.owners)
-    done["generation"] = judge_.generation or 0
+    done["generations"] = judge_.generation or 0
     shutil.rmtree(folder)
+    return done
+
+
+def run_many(library: Path, folder: Path, seed: int, states: int, requests: int) -> Counter[str]:
+    """`run` with one seed after the other, 250 states each; in every other one the disk fails three times in a row."""
+    done = Counter[str]()
+    while done["states"] < states:
+        number = random.Random(seed).choice([errno.EIO, errno.ENOSPC])
+        fail = f"{random.Random(seed).randrange(60, 3_000)} {number} 3" if seed % 2 else ""
+        done += run(library, folder / str(seed), seed, 250, requests, fail)
+        done["recordings"] += 1
+        done["recordings with failures"] += bool(fail)
+        seed += 1
     return done
 
 
@@ -203,14 +217,11 @@ def main() -> None:
     options.add_argument("--requests", type=int, default=25)
     options.add_argument("--out", type=Path)
     given = options.parse_args()
-    began, done, seed = time.monotonic(), Counter[str](), given.seed
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         library = build(Path(folder))
         assert library is not None, "no C compiler"
-        while done["states"] < given.states:
-            done += run(library, Path(folder) / str(seed), seed, 500, given.requests)
-            done["recordings"] += 1
-            seed += 1
+        done = run_many(library, Path(folder), given.seed, given.states, given.requests)
     seconds, now = round(time.monotonic() - began, 1), datetime.now(UTC).isoformat(timespec="seconds")
     command = " ".join(["python -m tests.proofs.power_cuts", *sys.argv[1:]])
     line = {"proof": "power_cuts", "seed": given.seed, "seconds": seconds, **done, "date": now, "command": command}

@@ -15,8 +15,10 @@ import os
 import random
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from indexers.registry import INDEXERS
 from tests.proofs.account import DIM, Owner
@@ -36,6 +38,11 @@ SCHEMA = Schema(vectors={"": VectorSchema(dim=DIM, metric=Metric.EUCLID)}, index
 FAILING = (Code.STORAGE, Code.NO_SPACE)
 """What a failing disk may answer."""
 
+SECONDS = 60.0
+"""How long it may."""
+
+T = TypeVar("T")
+
 
 def owners(seed: int) -> list[Owner]:
     """Those of a seed: the process and its judge make the same requests."""
@@ -52,18 +59,14 @@ def main() -> None:
 
     def make(engine: LocalEngine, name: str) -> None:
         mark(collection=name, there=None)
-        engine.create(name, SCHEMA)
+        until_done(lambda: engine.create(name, SCHEMA))
         mark(collection=name, there=True)
 
     def write(owner: Owner, number: int) -> None:
         for _ in range(requests):
             mark(begins=number)
-            try:
-                engine.write("c", [owner.begin().change()]).result()
-            except VssError as error:
-                if error.code not in FAILING:
-                    raise
-                return  # whether it was written is not known
+            change = owner.begin().change()  # each may be carried out twice
+            until_done(lambda change=change: engine.write("c", [change]).result())
             mark(done=number)
             owner.acknowledged()
 
@@ -71,27 +74,39 @@ def main() -> None:
     rng = random.Random(seed + 1)
     try:
         make(engine, "c")
-        threads = [threading.Thread(target=write, args=(owner, n)) for n, owner in enumerate(owners(seed))]
+        all_ = owners(seed)
+        threads = [threading.Thread(target=write, args=(owner, number)) for number, owner in enumerate(all_)]
         for thread in threads:
             thread.start()
         publications = 0
         while any(thread.is_alive() for thread in threads) or publications < 12:
             publications += 1
             mark(generation=None)
-            mark(generation=publish(engine, engine.collection("c"), rng))
+            with contextlib.suppress(OSError):
+                mark(generation=until_done(lambda: publish(engine, engine.collection("c"), rng)))
             if rng.random() < 0.2:
                 make(engine, "other")
                 mark(collection="other", there=None)
-                engine.delete("other")
+                until_done(lambda: engine.delete("other"))
                 mark(collection="other", there=False)
         for thread in threads:
             thread.join()
-    except VssError as error:
-        if error.code not in FAILING:
-            raise
+        if any(owner.pending for owner in all_):
+            raise SystemExit("an owner ended early")
     finally:
-        with contextlib.suppress(VssError):
-            engine.close()
+        engine.close()
+
+
+def until_done(job: Callable[[], T]) -> T:
+    """What it returns; a disk that fails for a while only makes it late."""
+    until = time.monotonic() + SECONDS
+    while True:
+        try:
+            return job()
+        except VssError as error:
+            if error.code not in FAILING or time.monotonic() > until:
+                raise
+        time.sleep(0.02)
 
 
 def publish(engine: LocalEngine, collection: Collection, rng: random.Random) -> int:
