@@ -90,7 +90,7 @@ def calibrate(
 
 
 def scan_ns(index: Scanner, vectors: Vectors, *, rows: int = 5_000, queries: int = 50, seed: int = 0) -> float:
-    """Nanoseconds (median) that scanning takes for each of `rows` scattered rows of these `(n, dim)` vectors; 0 for none."""
+    """Nanoseconds (median) that scanning takes for each of `rows` scattered rows of `(n, dim)` vectors; 0 for none."""
     if not len(vectors):
         return 0.0
     random = np.random.default_rng(seed)

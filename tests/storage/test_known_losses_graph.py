@@ -32,11 +32,8 @@ def installed(kind: str) -> str:
     """Skips where the library is not there."""
     if kind == "native" and not native_compiled():
         pytest.skip("the kernel is not compiled")
-    try:
-        INDEXERS.builder(kind)
-    except VssError as error:
-        assert error.code is Code.UNAVAILABLE
-        pytest.skip(error.message)
+    if kind == "hnswlib":
+        pytest.importorskip("hnswlib")
     return kind
 
 
