@@ -138,13 +138,18 @@ class Owner:
         self.there = self.pending.after(self.there)
         self.pending = None
 
-    def settle(self, found: Mapping[int, Stored]) -> None:
-        """Judge what was found after a kill; what was under way is known from then on. AssertionError."""
+    def settle(self, found: Mapping[int, Stored]) -> bool:
+        """Judge what was found after a kill; what was under way is known from then on: whether it is in.
+
+        AssertionError when what was found is neither.
+        """
         mine = {one: stored for one, stored in found.items() if one in self._ids}
-        if self.pending is not None and mine == self.pending.after(self.there):
+        carried_out = self.pending is not None and mine == self.pending.after(self.there)
+        if carried_out:
             self.acknowledged()
         self.pending = None
         assert mine == self.there, f"owner {self.name}: {difference(mine, self.there)}"
+        return carried_out
 
 
 def difference(found: Points, wanted: Points) -> str:

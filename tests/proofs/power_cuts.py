@@ -14,6 +14,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,15 +23,13 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
 
 from indexers.registry import INDEXERS
 from tests.proofs.account import DIM, Owner, Points
 from tests.proofs.disk import Disk, Entry, Mode, read_record
-from tests.proofs.workload import owners
+from tests.proofs.workload import Expected, contents
 from vss.engines.local import LocalEngine
 from vss.errors import VssError
 from vss.search.retrieve import search
@@ -54,9 +53,9 @@ def build(folder: Path) -> Path | None:
 
 
 def record(library: Path, folder: Path, seed: int, requests: int, fail: str = "") -> Path:
-    """Run the workload in a new folder; its record. fail: what fails (see `recorder.c`)."""
+    """Run the workload, once more when it was killed; its record. fail: what fails (see `recorder.c`)."""
     under, into = folder / "under", folder / "record"
-    under.mkdir()
+    under.mkdir(exist_ok=True)
     marks = os.open(os.devnull, os.O_WRONLY)
     os.set_inheritable(marks, True)
     settings = {"LD_PRELOAD": library, "RECORD_UNDER": under, "RECORD_INTO": into, "RECORD_MARKS": marks}
@@ -70,28 +69,14 @@ def record(library: Path, folder: Path, seed: int, requests: int, fail: str = ""
         )
     finally:
         os.close(marks)
+    if fail and ended.returncode == -signal.SIGKILL:
+        return record(library, folder, seed, requests)
     assert ended.returncode == 0, ended.stderr[-3_000:]
     return into
 
 
-class Judge:
-    """What marks have said: what has to be there."""
-
-    def __init__(self, seed: int) -> None:
-        self.owners = owners(seed)
-        self.collections: dict[str, bool | None] = {}
-        self.generation: int | None = 0
-
-    def take(self, mark: dict[str, Any]) -> None:
-        """The next mark."""
-        if "begins" in mark:
-            self.owners[mark["begins"]].begin()
-        elif "done" in mark:
-            self.owners[mark["done"]].acknowledged()
-        elif "collection" in mark:
-            self.collections[mark["collection"]] = mark["there"]
-        else:
-            self.generation = mark["generation"]
+class Judge(Expected):
+    """Says whether what a cut has left is as it has to be."""
 
     def check(self, data: Path, rng: random.Random) -> None:
         """Open what a cut left. AssertionError or VssError when something is wrong."""
@@ -134,17 +119,6 @@ def judge(owner: Owner, found: Points) -> None:
         owner.settle(found)
     finally:
         owner.there, owner.pending = was
-
-
-def contents(collection: Collection) -> Points:
-    """Every point."""
-    view = collection.view()
-    places, following = view.scroll(None, None, 100_000)
-    assert following is None
-    points = [part.point(row) for part, row in places]
-    found = {int(one.id): (one.vectors[""].tolist(), msgspec.json.decode(one.payload)) for one in points}
-    assert len(found) == len(points) == view.points
-    return found
 
 
 def moments(record_: Path) -> int:
@@ -197,14 +171,16 @@ def run(library: Path, folder: Path, seed: int, states: int, requests: int, fail
 
 
 def run_many(library: Path, folder: Path, seed: int, states: int, requests: int) -> Counter[str]:
-    """`run` with one seed after the other, 250 states each; in every other one the disk fails three times in a row."""
+    """`run` with one seed after the other, 250 states each. Of three one is undisturbed, in one the disk fails three
+    times in a row, and in one the process is killed and started again."""
     done = Counter[str]()
     while done["states"] < states:
-        number = random.Random(seed).choice([errno.EIO, errno.ENOSPC])
-        fail = f"{random.Random(seed).randrange(60, 3_000)} {number} 3" if seed % 2 else ""
+        call = random.Random(seed).randrange(200, 2_500)
+        fail = ("", f"{call} {(errno.EIO, errno.ENOSPC)[seed // 3 % 2]} 3", f"{call} 0")[seed % 3]
         done += run(library, folder / str(seed), seed, 250, requests, fail)
         done["recordings"] += 1
-        done["recordings with failures"] += bool(fail)
+        done["recordings_with_failures"] += seed % 3 == 1
+        done["recordings_with_kills"] += seed % 3 == 2
         seed += 1
     return done
 

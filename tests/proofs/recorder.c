@@ -2,7 +2,8 @@
    bytes, truncations, syncs, and what happens to names. Loaded with LD_PRELOAD; `disk.py` reads the record.
 
    What is written to the handle RECORD_MARKS is recorded as a mark, and to nowhere else. RECORD_FAIL="N E" makes the
-   N-th write, truncation or sync fail with errno E, and with "N E K" the K - 1 after it too.
+   N-th write, truncation or sync fail with errno E, and with "N E K" the K - 1 after it too. Where E is 0 the process is
+   killed there instead.
 
    One lock is held through each call and the entry for it, so the record has the order in which things happened.
    stdio inside libc and maps write without passing here: files that are synced, renamed or linked are recorded whole
@@ -12,6 +13,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -112,6 +114,7 @@ static void whole(int handle, const char *path, uint64_t inode) {
 static int fails(void) {
   long call = ++calls;
   if (!fail_at || call < fail_at || call >= fail_at + fail_count) return 0;
+  if (!fail_with) kill(getpid(), SIGKILL);
   errno = fail_with;
   return 1;
 }

@@ -44,6 +44,16 @@ def test_power_cuts_after_a_disk_that_failed(recorder: Path, tmp_path: Path, num
     assert done["acknowledged"] == 72
 
 
+def test_power_cuts_after_a_process_that_was_killed(recorder: Path, tmp_path: Path) -> None:
+    """What the next process found in the page cache is not taken for durable before it is."""
+    done = Counter[str]()
+    for seed in range(3):
+        fail = f"{random.Random(seed).randrange(200, 500)} 0"
+        done += power_cuts.run(recorder, tmp_path / f"r{seed}", seed, 15, 8, fail)
+    assert done["states"] == 45
+    assert done["acknowledged"] > 72
+
+
 def test_the_record_is_what_sqlite_and_the_store_did(recorder: Path, tmp_path: Path) -> None:
     """All of the disk that the record gives is the disk that there is, but for what a process may lose."""
     folder = tmp_path / "r"

@@ -2,9 +2,10 @@
 
     python -m tests.proofs.workload FOLDER SEED REQUESTS MARKS
 
-The data directory is FOLDER/data; MARKS is the number of an open handle. `recorder.c` records it. A mark is a line of
-JSON: {"begins": owner}, {"done": owner}, {"collection": name, "there": true, false or null while it changes}, or
-{"generation": number, or null while it changes}.
+The data directory is FOLDER/data; MARKS is the number of an open handle. `recorder.c` records it. A mark is JSON:
+{"begins": owner}, {"done": owner}, {"undone": owner}, {"collection": name, "there": true, false or null while it
+changes}, or {"generation": number, or null while it changes}. Where the record says that it was killed before, it goes
+on: what was under way then turned out to be done or undone, and is so for good once another write is acknowledged.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from indexers.registry import INDEXERS
-from tests.proofs.account import DIM, Owner
+from tests.proofs.account import DIM, Owner, Points
+from tests.proofs.disk import read_record
 from vss.engines.local import LocalEngine
 from vss.errors import Code, VssError
 from vss.jobs.collect import collect
@@ -41,6 +45,9 @@ FAILING = (Code.STORAGE, Code.NO_SPACE)
 SECONDS = 60.0
 """How long it may."""
 
+NOBODY = 999_999
+"""An id that no owner has."""
+
 T = TypeVar("T")
 
 
@@ -48,6 +55,39 @@ def owners(seed: int) -> list[Owner]:
     """Those of a seed: the process and its judge make the same requests."""
     rng = random.Random(seed)
     return [Owner(f"o{one}", 1_000 * one, 60, 1 + 8 * one, random.Random(rng.random())) for one in range(3)]
+
+
+class Expected:
+    """What the marks have said: what has to be there."""
+
+    def __init__(self, seed: int) -> None:
+        self.owners = owners(seed)
+        self.collections: dict[str, bool | None] = {}
+        self.generation: int | None = 0
+
+    def take(self, mark: dict[str, Any]) -> None:
+        """The next mark."""
+        if "begins" in mark:
+            self.owners[mark["begins"]].begin()
+        elif "done" in mark:
+            self.owners[mark["done"]].acknowledged()
+        elif "undone" in mark:
+            self.owners[mark["undone"]].pending = None
+        elif "collection" in mark:
+            self.collections[mark["collection"]] = mark["there"]
+        else:
+            self.generation = mark["generation"]
+
+
+def contents(collection: Collection) -> Points:
+    """Every point. AssertionError when one comes twice, or they are counted otherwise."""
+    view = collection.view()
+    places, following = view.scroll(None, None, 100_000)
+    assert following is None
+    points = [part.point(row) for part, row in places]
+    found = {int(one.id): (one.vectors[""].tolist(), msgspec.json.decode(one.payload)) for one in points}
+    assert len(found) == len(points) == view.points
+    return found
 
 
 def main() -> None:
@@ -70,11 +110,18 @@ def main() -> None:
             mark(done=number)
             owner.acknowledged()
 
+    expected = Expected(seed)
+    for entry in read_record(Path(os.environ["RECORD_INTO"])):
+        if entry.kind == "M":
+            expected.take(json.loads(entry.data))
     engine = LocalEngine(DataDir(folder / "data"), INDEXERS, writable=True)
     rng = random.Random(seed + 1)
     try:
-        make(engine, "c")
-        all_ = owners(seed)
+        if any(one.name == "c" for one in engine.entries()):
+            go_on(engine, expected, mark)
+        else:
+            make(engine, "c")
+        all_ = expected.owners
         threads = [threading.Thread(target=write, args=(owner, number)) for number, owner in enumerate(all_)]
         for thread in threads:
             thread.start()
@@ -95,6 +142,20 @@ def main() -> None:
             raise SystemExit("an owner ended early")
     finally:
         engine.close()
+
+
+def go_on(engine: LocalEngine, expected: Expected, mark: Callable[..., None]) -> None:
+    """Find out what was carried out before a kill."""
+    found, open_ = contents(engine.collection("c")), {}
+    for number, owner in enumerate(expected.owners):
+        if owner.pending is not None:
+            open_[number] = owner.settle(found)
+    engine.remove("c", [NOBODY]).result()
+    for number, done in open_.items():
+        mark(**{"done" if done else "undone": number})
+    if any(one.name == "other" for one in engine.entries()):
+        engine.delete("other")
+        mark(collection="other", there=False)
 
 
 def until_done(job: Callable[[], T]) -> T:
