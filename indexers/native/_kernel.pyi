@@ -1,8 +1,9 @@
 """The compiled kernel: graph search, scans and graph building over quantised vectors (sources in `kernel/`).
 
 Arrays must be in C order and aligned, and of the very type named: none is converted or copied. What a `Searcher` or
-`Builder` is given must not be written to while it lives. Everything else is checked: ValueError for values, shapes and
-row numbers, TypeError for types. All methods let go of the interpreter lock and may run in many threads at once.
+`Builder` is given must not be written to while it lives, and what a call is given not while it runs (other threads may
+run then). Everything else is checked: ValueError for values, shapes and row numbers, TypeError for types. All methods
+let go of the interpreter lock and may run in many threads at once.
 """
 
 from typing import Any
@@ -35,7 +36,7 @@ class Searcher:
         extra: NDArray[np.float32] | None,
         graph: NDArray[np.int32],
         entries: NDArray[np.int32],
-        vectors: NDArray[np.float32],
+        vectors: NDArray[np.float32] | NDArray[np.float16],
         kernel: str = "",
     ) -> None:
         """
@@ -46,7 +47,7 @@ class Searcher:
         extra:   `(n,)` finite, added to a row's score by codes; None: nothing
         graph:   `(n, degree)` neighbours; what stands behind the first -1 of a row is not looked at
         entries: rows that walks start from, at least one where n > 0
-        vectors: `(n, dim)` for the exact scores
+        vectors: `(n, dim)` float32 or float16 for the exact scores
         kernel:  one of `kernels()`; "" is the fastest
         """
 
@@ -71,7 +72,8 @@ class Searcher:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """As `search` among listed rows, each of which is looked at; max(rescore, k) of them are scored exactly.
 
-        A row that is listed twice is found twice.
+        So are all others that the codes cannot tell from the k-th of these: how far codes are off is seen on a sample of
+        the rows. A row that is listed twice is found twice.
         """
 
     def scan_allowed(

@@ -6,7 +6,6 @@
 #include <functional>
 #include <mutex>
 #include <stdexcept>
-#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -37,8 +36,9 @@ void in_parallel(std::size_t count, std::size_t threads, const std::function<voi
     others.reserve(threads);
     try {
         for (std::size_t worker = 1; worker < threads; ++worker) others.emplace_back(run, worker);
-    } catch (const std::system_error &) {
-        // The system gives no more threads; those that there are do the work.
+    } catch (const std::exception &) {
+        // The system gives no more threads, or no memory for one; those that there are do the work. Nothing may be
+        // thrown past threads that run: that would end the process.
     }
     run(0);
     for (std::thread &other : others) other.join();
@@ -83,8 +83,8 @@ void GraphBuilder::adopt(const std::int32_t *graph, std::size_t count, const std
     in_parallel(count, threads, [&](std::size_t worker, std::size_t i) {
         if (rows[i] >= 0) adopt_row(old, rows, static_cast<std::int32_t>(i), workers_[worker]);
     });
-    // Links that came from rows that are gone are missing too: without these a tenth gone cost .002 of recall@10 at each
-    // width from 16 to 64 (15,000 x 384, five times in a row).
+    // Links that came from rows that are gone are missing too: without these a tenth gone cost .002 of recall@10 at
+    // each width from 16 to 64 (15,000 x 384, five times in a row).
     std::vector<std::int32_t> repaired;
     for (std::size_t i = 0; i < count; ++i) {
         const std::int32_t *links = old.of(static_cast<std::int32_t>(i));
@@ -236,7 +236,8 @@ void GraphBuilder::prune(std::int32_t row, Worker &worker) {
         }
         left.resize(stays);
     }
-    // Room that is left goes to the nearest of those that were left out: without it recall@10 on hubs-256 stopped at .93.
+    // Room that is left goes to the nearest of those that were left out: without it recall@10 on hubs-256 stopped at
+    // .93.
     std::sort(worker.refused.begin(), worker.refused.end(), nearer);
     for (const Candidate &one : worker.refused) {
         if (worker.kept.size() == settings_.degree) break;

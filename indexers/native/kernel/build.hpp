@@ -30,9 +30,10 @@ class GraphBuilder {
     GraphBuilder(const GraphBuilder &) = delete;
     GraphBuilder &operator=(const GraphBuilder &) = delete;
 
-    // Starts from the graph of other rows, `count` x `settings.degree`, before anything is inserted: `rows[i]` is its row
-    // i here, or -1 where that is gone. In place of a link to a row that is gone come that row's own (FreshDiskANN: Singh
-    // et al. 2021, arXiv:2105.09613). std::invalid_argument, and nothing is adopted, where a row stands there twice.
+    // Starts from the graph of other rows, `count` x `settings.degree`, before anything is inserted: `rows[i]` is its
+    // row i here, or -1 where that is gone. In place of a link to a row that is gone come that row's own (FreshDiskANN:
+    // Singh et al. 2021, arXiv:2105.09613). std::invalid_argument, and nothing is adopted, where a row stands there
+    // twice.
     void adopt(const std::int32_t *graph, std::size_t count, const std::int32_t *rows, std::size_t threads);
     // Inserts rows that are not in the graph yet. std::invalid_argument, and nothing is inserted, where one is.
     void insert(const std::int32_t *rows, std::size_t count, std::size_t threads);

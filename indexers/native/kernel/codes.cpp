@@ -48,7 +48,9 @@ void Query::score(const Scores &scores, const Codes &codes, const std::int32_t *
         for (std::size_t i = 0; i < count; ++i) out[i] *= factor_;
     }
     if (codes.extra == nullptr) return;
-    for (std::size_t i = 0; i < count; ++i) out[i] += codes.extra[rows == nullptr ? i : static_cast<std::size_t>(rows[i])];
+    for (std::size_t i = 0; i < count; ++i) {
+        out[i] += codes.extra[rows == nullptr ? i : static_cast<std::size_t>(rows[i])];
+    }
 }
 
 RowQueries::RowQueries(const Codes &codes) : codes_(codes) {

@@ -25,13 +25,17 @@ constexpr double kEnough = 0.75;
 // Where what is allowed lies far from the query it is found at the rim of a beam, which a walk knows less well than its
 // middle: once a walk has come back short, what lies beyond this part of the beam does not count as enough.
 constexpr double kTrusted = 0.5;
-// A walk takes the time of a scan of about this many scattered rows for each link of each row of its width.
-constexpr double kRowsALink = 1.4;
+// A walk takes the time of a scan of about this many scattered rows for each link of each row of its width, and, as
+// what it meets moves part of the beam, of so many for each pair of places in it.
+constexpr double kRowsALink = 1.4, kRowsAPair = 0.005;
 
 // How far codes are off is seen on so many rows, taken evenly: the best by codes are those that they flatter.
 constexpr std::size_t kSampled = 24;
 // No score by codes is taken to be off by more than so many standard deviations.
 constexpr double kErrors = 4;
+
+// Rows that are scored exactly at once: while some are fetched from memory, others are on their way.
+constexpr std::size_t kChunk = 64;
 
 }  // namespace
 
@@ -50,8 +54,8 @@ bool Engine::search_allowed(const float *query, const std::uint8_t *allow, std::
     const double share = static_cast<double>(allowed) / static_cast<double>(std::max<std::size_t>(1, codes_.count));
     const auto enough = static_cast<std::size_t>(std::ceil(kEnough * static_cast<double>(width)));
     double wanted = kSpare * static_cast<double>(width) / share, trusted = 1;
-    const double rows = kRowsALink * static_cast<double>(std::max<std::size_t>(1, graph_.degree));
-    while (wanted * rows < static_cast<double>(allowed)) {
+    const double links = kRowsALink * static_cast<double>(std::max<std::size_t>(1, graph_.degree));
+    while (wanted * (links + kRowsAPair * wanted) < static_cast<double>(allowed)) {
         walk(scores_, codes_, graph_, static_cast<std::size_t>(wanted), scratch);
         const std::size_t inside = static_cast<std::size_t>(trusted * static_cast<double>(scratch.beam.size()));
         const std::size_t met = scratch.beam.keep(allow, inside);
@@ -67,24 +71,26 @@ bool Engine::search_allowed(const float *query, const std::uint8_t *allow, std::
 }
 
 template <typename Offer>
-void Engine::each(const std::int32_t *rows, std::size_t first, std::size_t count, Scratch &scratch, Offer offer) const {
+void Engine::each(const std::int32_t *rows, std::size_t first, std::size_t count, const Scratch &scratch,
+                  Offer offer) const {
     constexpr std::size_t kStep = 16, kAhead = 16;
-    scratch.reserve(kStep);
+    std::int32_t sums[kStep];
+    float scores[kStep];
     for (std::size_t start = 0; start < count; start += kStep) {
         const std::size_t size = std::min(kStep, count - start);
         if (rows == nullptr) {
             Codes part = codes_;
             part.data = static_cast<const char *>(codes_.data) + (first + start) * codes_.bytes();
             if (codes_.extra != nullptr) part.extra = codes_.extra + first + start;
-            scratch.query.score(scores_, part, nullptr, size, scratch.sums.data(), scratch.scores.data());
+            scratch.query.score(scores_, part, nullptr, size, sums, scores);
         } else {
             const std::size_t end = std::min(count, start + kAhead + kStep);
             for (std::size_t i = start + kAhead; i < end; ++i) codes_.prefetch(rows[i]);
-            scratch.query.score(scores_, codes_, rows + start, size, scratch.sums.data(), scratch.scores.data());
+            scratch.query.score(scores_, codes_, rows + start, size, sums, scores);
         }
         for (std::size_t i = 0; i < size; ++i) {
             const std::size_t row = rows == nullptr ? first + start + i : static_cast<std::size_t>(rows[start + i]);
-            offer(scratch.scores[i], static_cast<std::int32_t>(row));
+            offer(scores[i], static_cast<std::int32_t>(row));
         }
     }
 }
@@ -93,30 +99,50 @@ void Engine::scan(const float *query, const std::int32_t *rows, std::size_t firs
                   std::size_t rescore_rows, Answer answer) const {
     Scratch &scratch = scratch_of_this_thread();
     scratch.query.prepare(codes_, query);
-    Beam &beam = scratch.beam;
-    beam.start(beam_width(rescore_rows, answer.k, count));
-    each(rows, first, count, scratch, [&](float score, std::int32_t row) { beam.offer(score, row); });
-    double least = rescore(query, scratch, answer);
-    if (beam.size() == count) return;
-    least -= most_off(query, rows, first, count, scratch);
-    if (static_cast<double>(beam.score(beam.size() - 1)) < least) return;
-    static thread_local std::vector<std::int32_t> likely;
-    likely.clear();
-    each(rows, first, count, scratch, [&](float score, std::int32_t row) {
-        if (!(static_cast<double>(score) < least)) likely.push_back(row);
+    Best &coded = scratch.coded;
+    const std::size_t most = beam_width(0, answer.k, count);
+    coded.start(beam_width(rescore_rows, answer.k, count));
+    each(rows, first, count, scratch, [&](float score, std::int32_t row) { coded.offer(score, row); });
+    keep_best(query, most, scratch, [&](auto add) {
+        for (const Met &one : coded.rows()) add(one.row);
     });
-    scratch.reserve(likely.size());
-    std::copy(likely.begin(), likely.end(), scratch.rows.begin());
-    measure_exactly(query, likely.size(), scratch);
-    give_best(likely.size(), scratch, answer);
+    if (coded.rows().size() < count) {
+        // The codes cannot tell from the k-th what they put no further below it than they are off.
+        const double least = scratch.exact.least() - most_off(query, rows, first, count, scratch);
+        if (std::isfinite(least) && !(static_cast<double>(coded.least()) < least)) {
+            keep_best(query, most, scratch, [&](auto add) {
+                each(rows, first, count, scratch, [&](float score, std::int32_t row) {
+                    if (!(static_cast<double>(score) < least)) add(row);
+                });
+            });
+        }
+    }
+    give(scratch, answer);
 }
 
-double Engine::rescore(const float *query, Scratch &scratch, Answer answer) const {
-    const std::size_t count = scratch.beam.size();
-    scratch.reserve(count);
-    for (std::size_t i = 0; i < count; ++i) scratch.rows[i] = scratch.beam.row(i);
-    measure_exactly(query, count, scratch);
-    return give_best(count, scratch, answer);
+void Engine::rescore(const float *query, Scratch &scratch, Answer answer) const {
+    const Beam &beam = scratch.beam;
+    keep_best(query, beam_width(0, answer.k, beam.size()), scratch, [&](auto add) {
+        for (std::size_t i = 0; i < beam.size(); ++i) add(beam.row(i));
+    });
+    give(scratch, answer);
+}
+
+template <typename Add>
+void Engine::keep_best(const float *query, std::size_t most, Scratch &scratch, Add add) const {
+    scratch.reserve(kChunk);
+    scratch.exact.start(most);
+    std::size_t waiting = 0;
+    const auto measure = [&] {
+        measure_exactly(query, waiting, scratch);
+        for (std::size_t i = 0; i < waiting; ++i) scratch.exact.offer(scratch.scores[i], scratch.rows[i]);
+        waiting = 0;
+    };
+    add([&](std::int32_t row) {
+        scratch.rows[waiting++] = row;
+        if (waiting == kChunk) measure();
+    });
+    measure();
 }
 
 double Engine::most_off(const float *query, const std::int32_t *rows, std::size_t first, std::size_t count,
@@ -130,45 +156,43 @@ double Engine::most_off(const float *query, const std::int32_t *rows, std::size_
     float coded[kSampled];
     scratch.query.score(scores_, codes_, scratch.rows.data(), size, scratch.sums.data(), coded);
     measure_exactly(query, size, scratch);
-    double sum = 0, squares = 0;
+    double sum = 0, squares = 0, finite = 0;
     for (std::size_t i = 0; i < size; ++i) {
-        const double off = static_cast<double>(scratch.scores[i]) - coded[i];
+        const double off = static_cast<double>(scratch.scores[i]) - static_cast<double>(coded[i]);
+        if (!std::isfinite(off)) continue;
         sum += off;
         squares += off * off;
+        ++finite;
     }
-    const double mean = sum / static_cast<double>(size);
-    return mean + kErrors * std::sqrt(std::max(0.0, squares / static_cast<double>(size) - mean * mean));
+    const double mean = sum / finite;
+    return mean + kErrors * std::sqrt(std::max(0.0, squares / finite - mean * mean));
 }
 
 void Engine::measure_exactly(const float *query, std::size_t count, Scratch &scratch) const {
     for (std::size_t i = 0; i < count; ++i) {
-        const char *at =
-            reinterpret_cast<const char *>(vectors_.data + static_cast<std::size_t>(scratch.rows[i]) * vectors_.dim);
-        for (std::size_t j = 0; j < vectors_.dim * sizeof(float); j += 64) __builtin_prefetch(at + j);
+        const char *at = vectors_.row(static_cast<std::size_t>(scratch.rows[i]));
+        for (std::size_t j = 0; j < vectors_.bytes(); j += 64) __builtin_prefetch(at + j);
     }
-    const auto score = measure_ == Measure::kDot ? scores_.dot_f32 : scores_.square_f32;
-    score(vectors_.data, vectors_.dim, query, scratch.rows.data(), count, scratch.scores.data());
-    if (measure_ == Measure::kDot) return;
-    for (std::size_t i = 0; i < count; ++i) scratch.scores[i] /= -2;
+    const std::int32_t *rows = scratch.rows.data();
+    float *out = scratch.scores.data();
+    const bool dot = measure_ == Measure::kDot;
+    if (vectors_.halves != nullptr) {
+        (dot ? scores_.dot_f16 : scores_.square_f16)(vectors_.halves, vectors_.dim, query, rows, count, out);
+    } else {
+        (dot ? scores_.dot_f32 : scores_.square_f32)(vectors_.floats, vectors_.dim, query, rows, count, out);
+    }
+    if (dot) return;
+    for (std::size_t i = 0; i < count; ++i) out[i] /= -2;
 }
 
-double Engine::give_best(std::size_t count, const Scratch &scratch, Answer answer) const {
-    constexpr float kWorst = -std::numeric_limits<float>::infinity();
-    static thread_local std::vector<Met> best;
-    best.resize(count);
-    for (std::size_t i = 0; i < count; ++i) {
-        const float score = scratch.scores[i];
-        best[i] = {score == score ? score : kWorst, scratch.rows[i]};
-    }
-    const std::size_t kept = std::min(answer.k, count);
-    std::partial_sort(best.begin(), best.begin() + static_cast<std::ptrdiff_t>(kept), best.end(),
-                      [](const Met &a, const Met &b) { return a.score != b.score ? a.score > b.score : a.row < b.row; });
+void Engine::give(Scratch &scratch, Answer answer) const {
+    const std::vector<Met> &best = scratch.exact.sorted();
     for (std::size_t i = 0; i < answer.k; ++i) {
-        answer.rows[i] = i < kept ? best[i].row : -1;
-        const float score = i < kept ? best[i].score : kWorst;
-        answer.scores[i] = measure_ == Measure::kEuclid && i < kept ? -std::sqrt(-2 * score) : score;
+        const bool found = i < best.size();
+        const float score = found ? best[i].score : -std::numeric_limits<float>::infinity();
+        answer.rows[i] = found ? best[i].row : -1;
+        answer.scores[i] = measure_ == Measure::kEuclid && found ? -std::sqrt(-2 * score) : score;
     }
-    return kept == answer.k && kept > 0 ? best[kept - 1].score : kWorst;
 }
 
 }  // namespace vss

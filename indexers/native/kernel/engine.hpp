@@ -13,13 +13,20 @@ namespace vss {
 
 enum class Measure { kDot, kEuclid };  // Cosine is kDot of unit vectors
 
-// `count` x `dim` floats.
+// Rows of `dim` floats, or of IEEE half floats: one of the two is null.
 struct Vectors {
-    const float *data = nullptr;
-    std::size_t count = 0, dim = 0;
+    const float *floats = nullptr;
+    const std::uint16_t *halves = nullptr;
+    std::size_t dim = 0;
+
+    const char *row(std::size_t at) const {
+        return halves != nullptr ? reinterpret_cast<const char *>(halves + at * dim)
+                                 : reinterpret_cast<const char *>(floats + at * dim);
+    }
+    std::size_t bytes() const { return dim * (halves != nullptr ? sizeof *halves : sizeof *floats); }
 };
 
-// Where the answers of one query go: k rows (-1: none) and scores (higher is better; -inf beside -1).
+// Where the answers of one query go: k rows (-1: none) and scores (higher is better; -inf beside -1). k is at least 1.
 struct Answer {
     std::int64_t *rows;
     float *scores;
@@ -46,16 +53,22 @@ class Engine {
   private:
     // Calls `offer` with the score by codes of each listed row (null: of `count` from `first` on), and the row.
     template <typename Offer>
-    void each(const std::int32_t *rows, std::size_t first, std::size_t count, Scratch &scratch, Offer offer) const;
-    // The best by exact scores of what the beam holds; the score of the last one, -inf where there are fewer than k.
-    double rescore(const float *query, Scratch &scratch, Answer answer) const;
-    // What a row's exact score (as `measure_exactly` gives it) is hardly ever above its score by codes.
+    void each(const std::int32_t *rows, std::size_t first, std::size_t count, const Scratch &scratch,
+              Offer offer) const;
+    // Answers with the best by exact scores of what the beam holds.
+    void rescore(const float *query, Scratch &scratch, Answer answer) const;
+    // Calls `add` with a function that takes a row, scores it exactly and keeps the best in `scratch.exact`: `most`,
+    // at least 1.
+    template <typename Add>
+    void keep_best(const float *query, std::size_t most, Scratch &scratch, Add add) const;
+    // What a row's exact score (as `measure_exactly` gives it) is hardly ever above its score by codes; what is not
+    // finite where that cannot be said.
     double most_off(const float *query, const std::int32_t *rows, std::size_t first, std::size_t count,
                     Scratch &scratch) const;
     // Into `scratch.scores` the products of the first `scratch.rows`, or minus half the squares of their distances.
     void measure_exactly(const float *query, std::size_t count, Scratch &scratch) const;
-    // The best of those; the score of the last one, -inf where there are fewer than k.
-    double give_best(std::size_t count, const Scratch &scratch, Answer answer) const;
+    // Answers with `scratch.exact`.
+    void give(Scratch &scratch, Answer answer) const;
 
     const Scores &scores_;
     Measure measure_;

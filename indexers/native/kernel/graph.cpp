@@ -17,9 +17,9 @@ void offer_all(const Scores &scores, const Codes &codes, Scratch &scratch, std::
 
 void Scratch::reserve(std::size_t count) {
     if (rows.size() >= count) return;
-    rows.resize(count);
     sums.resize(count);
     scores.resize(count);
+    rows.resize(count);  // last: its size says that there is room in all three
 }
 
 void Visited::start(std::size_t count) {
@@ -79,6 +79,27 @@ std::int32_t Beam::after() const {
         if (entries_[place].row >= 0) return entries_[place].row;
     }
     return -1;
+}
+
+void Best::start(std::size_t most) {
+    entries_.clear();
+    entries_.reserve(most);
+    most_ = most;
+}
+
+void Best::take(Met one) {
+    if (entries_.size() == most_) {
+        std::pop_heap(entries_.begin(), entries_.end(), better);
+        entries_.back() = one;
+    } else {
+        entries_.push_back(one);
+    }
+    std::push_heap(entries_.begin(), entries_.end(), better);
+}
+
+const std::vector<Met> &Best::sorted() {
+    std::sort_heap(entries_.begin(), entries_.end(), better);
+    return entries_;
 }
 
 void walk(const Scores &scores, const Codes &codes, const Graph &graph, std::size_t width, Scratch &scratch) {

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "codes.hpp"
@@ -37,7 +38,6 @@ class Visited {
         mark = now_;
         return before;
     }
-    void prefetch(std::int32_t row) const { __builtin_prefetch(marks_.data() + row); }
 
   private:
     std::vector<std::uint8_t> marks_;
@@ -69,10 +69,38 @@ class Beam {
     std::size_t width_ = 0, size_ = 0, at_ = 0;
 };
 
-// What one thread needs for its walks; kept from query to query.
+// The best `most` rows offered, where all of them are known only at the end: a heap with the worst one on top. Of equal
+// scores the smaller row is the better.
+class Best {
+  public:
+    // `most` is at least 1.
+    void start(std::size_t most);
+    // Takes a row in if it is good enough.
+    void offer(float score, std::int32_t row) {
+        // A NaN would break the order; its row comes last, so that it is still found where there is room.
+        if (!(score == score)) score = -std::numeric_limits<float>::infinity();
+        const Met one{score, row};
+        if (entries_.size() < most_ || better(one, entries_.front())) take(one);
+    }
+    // The best first; nothing can be offered afterwards.
+    const std::vector<Met> &sorted();
+    const std::vector<Met> &rows() const { return entries_; }
+    // The score of the worst one; there is one.
+    float least() const { return entries_.front().score; }
+
+  private:
+    static bool better(const Met &a, const Met &b) { return a.score != b.score ? a.score > b.score : a.row < b.row; }
+    void take(Met one);
+
+    std::vector<Met> entries_;
+    std::size_t most_ = 0;
+};
+
+// What one thread needs for its walks and scans; kept from query to query.
 struct Scratch {
     Visited visited;
     Beam beam;
+    Best coded, exact;  // the best by codes that a scan has found, and the best by exact scores
     Query query;
     std::vector<std::int32_t> rows, sums;
     std::vector<float> scores;

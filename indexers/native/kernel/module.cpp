@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -42,7 +43,8 @@ const Scores &scores_or_best(const std::string &name) {
 }
 
 void require_aligned(const py::array &array, const char *what) {
-    require((array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0, std::string(what) + ": not aligned in memory");
+    const bool aligned = (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
+    require(aligned, std::string(what) + ": not aligned in memory");
 }
 
 // An array as it is given, never a converted copy, which nobody would hold.
@@ -50,7 +52,8 @@ const float *floats(const py::object &given, std::size_t count, const char *what
     if (given.is_none()) return nullptr;
     require(py::isinstance<Array<float>>(given), std::string(what) + ": wanted float32 in C order");
     const auto array = py::reinterpret_borrow<Array<float>>(given);
-    require(array.ndim() == 1 && static_cast<std::size_t>(array.shape(0)) == count, std::string(what) + ": wrong length");
+    const bool fits = array.ndim() == 1 && static_cast<std::size_t>(array.shape(0)) == count;
+    require(fits, std::string(what) + ": wrong length");
     require_aligned(array, what);
     require(std::all_of(array.data(), array.data() + count, [](float value) { return std::isfinite(value); }),
             std::string(what) + ": holds what is not finite");
@@ -90,7 +93,8 @@ void check_ids(const std::int32_t *ids, std::size_t count, std::int32_t least, s
         low = std::min(low, ids[i]);
         high = std::max(high, ids[i]);
     }
-    require(low >= least && high < static_cast<std::int64_t>(rows), std::string(what) + ": a row number is out of range");
+    const bool inside = low >= least && high < static_cast<std::int64_t>(rows);
+    require(inside, std::string(what) + ": a row number is out of range");
 }
 
 // How many rows a mask (a byte a row) lets through.
@@ -100,9 +104,28 @@ std::size_t allowed_of(const std::uint8_t *mask, std::size_t count) {
     return allowed;
 }
 
-// The rows that a mask lets through.
+// The vectors for the exact scores. py::type_error, as for arguments whose type pybind11 checks.
+Vectors vectors_of(const py::array &given) {
+    const bool halves = given.dtype().equal(py::dtype("float16"));
+    if (!(halves || py::isinstance<py::array_t<float>>(given)) || (given.flags() & py::array::c_style) == 0) {
+        throw py::type_error("vectors: wanted float32 or float16 in C order");
+    }
+    require(given.ndim() == 2, "vectors: wanted two dimensions");
+    require_aligned(given, "vectors");
+    Vectors vectors;
+    vectors.dim = static_cast<std::size_t>(given.shape(1));
+    if (halves) {
+        vectors.halves = static_cast<const std::uint16_t *>(given.data());
+    } else {
+        vectors.floats = static_cast<const float *>(given.data());
+    }
+    return vectors;
+}
+
+// The rows that a mask lets through. A mask that changes meanwhile gives others, never more than were counted.
 std::vector<std::int32_t> listed(const std::uint8_t *mask, std::size_t count) {
-    std::vector<std::int32_t> rows(allowed_of(mask, count) + 1);  // one place more, which what is not allowed goes to
+    const std::size_t most = allowed_of(mask, count);
+    std::vector<std::int32_t> rows(most + 1);  // one place more, which what is not allowed goes to
     constexpr std::size_t kBlock = 64;  // that none of so many is allowed is what a processor guesses well
     std::size_t found = 0;
     for (std::size_t first = 0; first < count; first += kBlock) {
@@ -110,10 +133,10 @@ std::vector<std::int32_t> listed(const std::uint8_t *mask, std::size_t count) {
         if (allowed_of(mask + first, end - first) == 0) continue;
         for (std::size_t row = first; row < end; ++row) {
             rows[found] = static_cast<std::int32_t>(row);
-            found += static_cast<std::size_t>(mask[row] != 0);
+            found += static_cast<std::size_t>((mask[row] != 0) & (found < most));
         }
     }
-    rows.pop_back();
+    rows.resize(found);
     return rows;
 }
 
@@ -121,7 +144,7 @@ std::vector<std::int32_t> listed(const std::uint8_t *mask, std::size_t count) {
 class Searcher {
   public:
     Searcher(const std::string &measure, py::array codes, float scale, py::object centre, py::object extra,
-             Array<std::int32_t> graph, Array<std::int32_t> entries, Array<float> vectors, const std::string &kernel)
+             Array<std::int32_t> graph, Array<std::int32_t> entries, py::array vectors, const std::string &kernel)
         : held_(py::make_tuple(codes, centre, extra, graph, entries, vectors)),
           count_(rows_of(codes)),
           dim_(vectors.ndim() == 2 ? static_cast<std::size_t>(vectors.shape(1)) : 0),
@@ -134,12 +157,12 @@ class Searcher {
     py::tuple search_allowed(const Array<float> &queries, std::size_t k, std::size_t width, std::size_t rescore,
                              const Array<bool> &allow) const {
         const std::uint8_t *mask = mask_of(allow);
-        std::vector<std::int32_t> rows;
+        std::optional<std::vector<std::int32_t>> rows;
         const std::size_t allowed = allowed_of(mask, count_);
         return answers(queries, k, [&](const float *query, Answer answer) {
             if (allowed > 0 && engine_.search_allowed(query, mask, allowed, width, answer)) return;
-            if (rows.size() < allowed) rows = listed(mask, count_);
-            engine_.scan(query, rows.data(), 0, allowed, rescore, answer);
+            if (!rows) rows = listed(mask, count_);
+            engine_.scan(query, rows->data(), 0, rows->size(), rescore, answer);
         });
     }
 
@@ -174,14 +197,13 @@ class Searcher {
   private:
     static Engine make(const std::string &measure, const py::array &codes, float scale, const py::object &centre,
                        const py::object &extra, const Array<std::int32_t> &graph, const Array<std::int32_t> &entries,
-                       const Array<float> &vectors, const std::string &kernel) {
+                       const py::array &given_vectors, const std::string &kernel) {
         require(measure == "dot" || measure == "euclid", "measure: wanted dot or euclid");
-        require(vectors.ndim() == 2, "vectors: wanted two dimensions");
-        require_aligned(vectors, "vectors");
+        const Vectors vectors = vectors_of(given_vectors);
         require_aligned(graph, "graph");
         require_aligned(entries, "entries");
-        const Codes coded = codes_of(codes, static_cast<std::size_t>(vectors.shape(1)), scale, centre, extra);
-        require(static_cast<std::size_t>(vectors.shape(0)) == coded.count, "vectors: another number than codes");
+        const Codes coded = codes_of(codes, vectors.dim, scale, centre, extra);
+        require(static_cast<std::size_t>(given_vectors.shape(0)) == coded.count, "vectors: another number than codes");
         require(graph.ndim() == 2 && static_cast<std::size_t>(graph.shape(0)) == coded.count,
                 "graph: another number of rows than codes");
         require(entries.ndim() == 1 && (entries.shape(0) > 0 || coded.count == 0), "entries: there are none");
@@ -191,7 +213,7 @@ class Searcher {
         const Graph links{graph.data(), coded.count, degree, entries.data(),
                           static_cast<std::size_t>(entries.shape(0))};
         return Engine(scores_or_best(kernel), measure == "dot" ? Measure::kDot : Measure::kEuclid, coded, links,
-                      Vectors{vectors.data(), coded.count, coded.dim});
+                      vectors);
     }
 
     // One byte a row; whatever is not zero lets its row through.
@@ -216,7 +238,7 @@ class Searcher {
         const float *query = queries.data();
         std::int64_t *row = rows.mutable_data();
         float *score = scores.mutable_data();
-        {
+        if (k > 0) {
             const py::gil_scoped_release others_may_run;
             for (std::size_t i = 0; i < count; ++i) ask(query + i * dim_, Answer{row + i * k, score + i * k, k});
         }
@@ -318,7 +340,7 @@ PYBIND11_MODULE(_kernel, module) {
     module.attr("PAD") = vss::kPad;
     py::class_<vss::Searcher>(module, "Searcher")
         .def(py::init<const std::string &, py::array, float, py::object, py::object, vss::Array<std::int32_t>,
-                      vss::Array<std::int32_t>, vss::Array<float>, const std::string &>(),
+                      vss::Array<std::int32_t>, py::array, const std::string &>(),
              py::arg("measure"), py::arg("codes"), py::arg("scale"), py::arg("centre").none(true),
              py::arg("extra").none(true), py::arg("graph").noconvert(), py::arg("entries").noconvert(),
              py::arg("vectors").noconvert(), py::arg("kernel") = "")

@@ -34,12 +34,25 @@ void dot_u8(const std::uint8_t *codes, std::size_t stride, const std::int8_t *qu
     }
 }
 
-void dot_f16(const std::uint16_t *codes, std::size_t stride, const float *query, const std::int32_t *rows,
+void dot_f16(const std::uint16_t *vectors, std::size_t dim, const float *query, const std::int32_t *rows,
              std::size_t count, float *out) {
     for (std::size_t i = 0; i < count; ++i) {
-        const std::uint16_t *code = codes + row_at(rows, i) * stride;
+        const std::uint16_t *row = vectors + row_at(rows, i) * dim;
         float sum = 0;
-        for (std::size_t j = 0; j < stride; ++j) sum += half_to_float(code[j]) * query[j];
+        for (std::size_t j = 0; j < dim; ++j) sum += half_to_float(row[j]) * query[j];
+        out[i] = sum;
+    }
+}
+
+void square_f16(const std::uint16_t *vectors, std::size_t dim, const float *query, const std::int32_t *rows,
+                std::size_t count, float *out) {
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::uint16_t *row = vectors + row_at(rows, i) * dim;
+        float sum = 0;
+        for (std::size_t j = 0; j < dim; ++j) {
+            const float difference = half_to_float(row[j]) - query[j];
+            sum += difference * difference;
+        }
         out[i] = sum;
     }
 }
@@ -67,7 +80,7 @@ void square_f32(const float *vectors, std::size_t dim, const float *query, const
     }
 }
 
-constexpr Scores kTable{"portable", dot_u8, dot_f16, dot_f32, square_f32};
+constexpr Scores kTable{"portable", dot_u8, dot_f16, square_f16, dot_f32, square_f32};
 
 }  // namespace portable
 
@@ -125,20 +138,44 @@ VSS_AVX2 inline float sum_of(__m256 a, __m256 b) {
     return _mm_cvtss_f32(half);
 }
 
-VSS_AVX2 inline __m256 halves(const std::uint16_t *code) {
-    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(code)));
+VSS_AVX2 inline __m256 halves(const std::uint16_t *row) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(row)));
 }
 
-VSS_AVX2 void dot_f16(const std::uint16_t *codes, std::size_t stride, const float *query, const std::int32_t *rows,
+VSS_AVX2 void dot_f16(const std::uint16_t *vectors, std::size_t dim, const float *query, const std::int32_t *rows,
                       std::size_t count, float *out) {
     for (std::size_t i = 0; i < count; ++i) {
-        const std::uint16_t *code = codes + row_at(rows, i) * stride;
+        const std::uint16_t *row = vectors + row_at(rows, i) * dim;
         __m256 a = _mm256_setzero_ps(), b = a;
-        for (std::size_t j = 0; j < stride; j += 16) {
-            a = _mm256_fmadd_ps(halves(code + j), _mm256_loadu_ps(query + j), a);
-            b = _mm256_fmadd_ps(halves(code + j + 8), _mm256_loadu_ps(query + j + 8), b);
+        std::size_t j = 0;
+        for (; j + 16 <= dim; j += 16) {
+            a = _mm256_fmadd_ps(halves(row + j), _mm256_loadu_ps(query + j), a);
+            b = _mm256_fmadd_ps(halves(row + j + 8), _mm256_loadu_ps(query + j + 8), b);
         }
-        out[i] = sum_of(a, b);
+        float sum = sum_of(a, b);
+        for (; j < dim; ++j) sum += half_to_float(row[j]) * query[j];
+        out[i] = sum;
+    }
+}
+
+VSS_AVX2 void square_f16(const std::uint16_t *vectors, std::size_t dim, const float *query, const std::int32_t *rows,
+                         std::size_t count, float *out) {
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::uint16_t *row = vectors + row_at(rows, i) * dim;
+        __m256 a = _mm256_setzero_ps(), b = a;
+        std::size_t j = 0;
+        for (; j + 16 <= dim; j += 16) {
+            const __m256 first = _mm256_sub_ps(halves(row + j), _mm256_loadu_ps(query + j));
+            const __m256 second = _mm256_sub_ps(halves(row + j + 8), _mm256_loadu_ps(query + j + 8));
+            a = _mm256_fmadd_ps(first, first, a);
+            b = _mm256_fmadd_ps(second, second, b);
+        }
+        float sum = sum_of(a, b);
+        for (; j < dim; ++j) {
+            const float difference = half_to_float(row[j]) - query[j];
+            sum += difference * difference;
+        }
+        out[i] = sum;
     }
 }
 
@@ -176,7 +213,7 @@ VSS_AVX2 void square_f32(const float *vectors, std::size_t dim, const float *que
     }
 }
 
-constexpr Scores kTable{"avx2", dot_u8, dot_f16, dot_f32, square_f32};
+constexpr Scores kTable{"avx2", dot_u8, dot_f16, square_f16, dot_f32, square_f32};
 
 bool runs() {
     return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0 &&
@@ -228,23 +265,45 @@ VSS_AVX512 void dot_u8(const std::uint8_t *codes, std::size_t stride, const std:
     }
 }
 
-VSS_AVX512 void dot_f16(const std::uint16_t *codes, std::size_t stride, const float *query, const std::int32_t *rows,
+VSS_AVX512 inline __mmask16 floats(std::size_t left) {
+    return left >= 16 ? static_cast<__mmask16>(0xffff) : static_cast<__mmask16>((1U << left) - 1);
+}
+
+VSS_AVX512 inline __m512 halves(__mmask16 mask, const std::uint16_t *row) {
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, row));
+}
+
+VSS_AVX512 void dot_f16(const std::uint16_t *vectors, std::size_t dim, const float *query, const std::int32_t *rows,
                         std::size_t count, float *out) {
+    constexpr __mmask16 kAll = 0xffff;
     for (std::size_t i = 0; i < count; ++i) {
-        const std::uint16_t *code = codes + row_at(rows, i) * stride;
+        const std::uint16_t *row = vectors + row_at(rows, i) * dim;
         __m512 a = _mm512_setzero_ps(), b = a;
-        for (std::size_t j = 0; j < stride; j += 32) {
-            const __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(code + j));
-            const __m256i second = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(code + j + 16));
-            a = _mm512_fmadd_ps(_mm512_cvtph_ps(first), _mm512_loadu_ps(query + j), a);
-            b = _mm512_fmadd_ps(_mm512_cvtph_ps(second), _mm512_loadu_ps(query + j + 16), b);
+        std::size_t j = 0;
+        for (; j + 32 <= dim; j += 32) {
+            a = _mm512_fmadd_ps(halves(kAll, row + j), _mm512_loadu_ps(query + j), a);
+            b = _mm512_fmadd_ps(halves(kAll, row + j + 16), _mm512_loadu_ps(query + j + 16), b);
+        }
+        for (; j < dim; j += 16) {
+            const __mmask16 mask = floats(dim - j);
+            a = _mm512_fmadd_ps(halves(mask, row + j), _mm512_maskz_loadu_ps(mask, query + j), a);
         }
         out[i] = _mm512_reduce_add_ps(_mm512_add_ps(a, b));
     }
 }
 
-VSS_AVX512 inline __mmask16 floats(std::size_t left) {
-    return left >= 16 ? static_cast<__mmask16>(0xffff) : static_cast<__mmask16>((1U << left) - 1);
+VSS_AVX512 void square_f16(const std::uint16_t *vectors, std::size_t dim, const float *query, const std::int32_t *rows,
+                           std::size_t count, float *out) {
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::uint16_t *row = vectors + row_at(rows, i) * dim;
+        __m512 sum = _mm512_setzero_ps();
+        for (std::size_t j = 0; j < dim; j += 16) {
+            const __mmask16 mask = floats(dim - j);
+            const __m512 difference = _mm512_sub_ps(halves(mask, row + j), _mm512_maskz_loadu_ps(mask, query + j));
+            sum = _mm512_fmadd_ps(difference, difference, sum);
+        }
+        out[i] = _mm512_reduce_add_ps(sum);
+    }
 }
 
 VSS_AVX512 void dot_f32(const float *vectors, std::size_t dim, const float *query, const std::int32_t *rows,
@@ -275,7 +334,7 @@ VSS_AVX512 void square_f32(const float *vectors, std::size_t dim, const float *q
     }
 }
 
-constexpr Scores kTable{"avx512vnni", dot_u8, dot_f16, dot_f32, square_f32};
+constexpr Scores kTable{"avx512vnni", dot_u8, dot_f16, square_f16, dot_f32, square_f32};
 
 bool runs() {
     return avx2::runs() && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
@@ -309,17 +368,40 @@ VSS_DOTPROD void dot_u8(const std::uint8_t *codes, std::size_t stride, const std
     }
 }
 
-void dot_f16(const std::uint16_t *codes, std::size_t stride, const float *query, const std::int32_t *rows,
+void dot_f16(const std::uint16_t *vectors, std::size_t dim, const float *query, const std::int32_t *rows,
              std::size_t count, float *out) {
     for (std::size_t i = 0; i < count; ++i) {
-        const std::uint16_t *code = codes + row_at(rows, i) * stride;
+        const std::uint16_t *row = vectors + row_at(rows, i) * dim;
         float32x4_t a = vdupq_n_f32(0), b = a;
-        for (std::size_t j = 0; j < stride; j += 8) {
-            const float16x8_t eight = vreinterpretq_f16_u16(vld1q_u16(code + j));
+        std::size_t j = 0;
+        for (; j + 8 <= dim; j += 8) {
+            const float16x8_t eight = vreinterpretq_f16_u16(vld1q_u16(row + j));
             a = vfmaq_f32(a, vcvt_f32_f16(vget_low_f16(eight)), vld1q_f32(query + j));
             b = vfmaq_f32(b, vcvt_f32_f16(vget_high_f16(eight)), vld1q_f32(query + j + 4));
         }
-        out[i] = vaddvq_f32(vaddq_f32(a, b));
+        float sum = vaddvq_f32(vaddq_f32(a, b));
+        for (; j < dim; ++j) sum += half_to_float(row[j]) * query[j];
+        out[i] = sum;
+    }
+}
+
+void square_f16(const std::uint16_t *vectors, std::size_t dim, const float *query, const std::int32_t *rows,
+                std::size_t count, float *out) {
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::uint16_t *row = vectors + row_at(rows, i) * dim;
+        float32x4_t a = vdupq_n_f32(0);
+        std::size_t j = 0;
+        for (; j + 4 <= dim; j += 4) {
+            const float16x4_t four = vreinterpret_f16_u16(vld1_u16(row + j));
+            const float32x4_t difference = vsubq_f32(vcvt_f32_f16(four), vld1q_f32(query + j));
+            a = vfmaq_f32(a, difference, difference);
+        }
+        float sum = vaddvq_f32(a);
+        for (; j < dim; ++j) {
+            const float difference = half_to_float(row[j]) - query[j];
+            sum += difference * difference;
+        }
+        out[i] = sum;
     }
 }
 
@@ -352,7 +434,7 @@ void square_f32(const float *vectors, std::size_t dim, const float *query, const
     }
 }
 
-constexpr Scores kTable{"neon", dot_u8, dot_f16, dot_f32, square_f32};
+constexpr Scores kTable{"neon", dot_u8, dot_f16, square_f16, dot_f32, square_f32};
 
 bool runs() { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
 

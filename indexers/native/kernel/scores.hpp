@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 namespace vss {
@@ -13,13 +14,15 @@ namespace vss {
 // Rows are padded to a multiple of this many components, so that no implementation has a tail to treat.
 constexpr std::size_t kPad = 32;
 
-// A half float's value. No infinities are ever stored.
+// A half float's value.
 inline float half_to_float(std::uint16_t half) {
     // Moving the exponent and multiplying by 2^112 makes subnormals right too.
     const std::uint32_t bits = static_cast<std::uint32_t>(half & 0x7fff) << 13;
     float value;
     std::memcpy(&value, &bits, sizeof value);
     value *= 0x1p112F;
+    // What is no number must not come out as one; a NaN counts as an infinity.
+    if (value >= 0x1p16F) value = std::numeric_limits<float>::infinity();
     return (half & 0x8000) != 0 ? -value : value;
 }
 
@@ -30,9 +33,11 @@ struct Scores {
     // query of at most 7 bits (-64 to 64: pairs of products then fit 16 bits). `stride` bytes a row.
     void (*dot_u8)(const std::uint8_t *codes, std::size_t stride, const std::int8_t *query, const std::int32_t *rows,
                    std::size_t count, std::int32_t *out);
-    // Inner products of IEEE half floats with a float query. `stride` halves a row.
-    void (*dot_f16)(const std::uint16_t *codes, std::size_t stride, const float *query, const std::int32_t *rows,
+    // Inner products, and squared distances, of rows of `dim` IEEE half floats and a float query.
+    void (*dot_f16)(const std::uint16_t *vectors, std::size_t dim, const float *query, const std::int32_t *rows,
                     std::size_t count, float *out);
+    void (*square_f16)(const std::uint16_t *vectors, std::size_t dim, const float *query, const std::int32_t *rows,
+                       std::size_t count, float *out);
     // Inner products, and squared distances, of float rows of `dim` components.
     void (*dot_f32)(const float *vectors, std::size_t dim, const float *query, const std::int32_t *rows,
                     std::size_t count, float *out);
