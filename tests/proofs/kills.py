@@ -91,7 +91,7 @@ class Operator(threading.Thread):
     def __init__(self, data: Path, rng: random.Random) -> None:
         super().__init__()
         self.data, self.rng = DataDir(data), rng
-        self.stop = threading.Event()
+        self.stop, self.up = threading.Event(), threading.Event()
         self.url = ""
         self.did: Counter[str] = Counter()
         self.wrong = ""
@@ -99,7 +99,8 @@ class Operator(threading.Thread):
     def run(self) -> None:
         engine = LocalEngine(self.data, INDEXERS, writable=False)
         try:
-            while not self.stop.wait(self.rng.uniform(0.1, 0.8)):
+            while not self.stop.wait(self.rng.uniform(0.05, 0.5)):
+                self.up.wait()  # between two servers it ends what it is at, by itself
                 if self.rng.random() < 0.7:
                     self._fold(engine)
                 else:
@@ -125,6 +126,16 @@ class Operator(threading.Thread):
                 chosen = self.rng.choice(listed.json()["result"]["generations"])["generation"]
                 answer = client.post(f"/collections/c/generations/{chosen}/promote")
                 self.did[f"promotions: {answer.status_code}"] += 1
+
+
+def listening(server: ServeProcess) -> bool:
+    """Whether the writer and the reader do. (`ServeProcess` itself asks each of them, which takes as long again.)"""
+    assert server.process.poll() is None, "it ended"
+    if server.said().count("listening on") < 2:
+        return False
+    with suppress(httpx.TransportError), server.client() as client:
+        return client.get("/readyz").status_code == 200
+    return False
 
 
 def kill_all(server: ServeProcess, rng: random.Random) -> None:
@@ -181,7 +192,7 @@ def run(folder: Path, kills: int, seed: int, seconds: float = float("inf")) -> d
     operator = Operator(data, random.Random(rng.random()))
     try:
         while True:
-            server = ServeProcess(data, 2, "--worker", threads=1)
+            server = ServeProcess(data, 2, "--worker", until=listening, threads=1)
             try:
                 operator.url = server.url
                 with server.client() as client:
@@ -202,8 +213,10 @@ def run(folder: Path, kills: int, seed: int, seconds: float = float("inf")) -> d
                 clients = [Client(owner, server.url, stop, random.Random(rng.random())) for owner in owners]
                 for client_ in clients:
                     client_.start()
+                operator.up.set()
                 time.sleep(rng.uniform(SHORTEST, LONGEST))
                 kill_all(server, rng)
+                operator.up.clear()
                 done["kills"] += 1
                 stop.set()
                 for client_ in clients:
@@ -220,6 +233,7 @@ def run(folder: Path, kills: int, seed: int, seconds: float = float("inf")) -> d
                 server.kill()
     finally:
         operator.stop.set()
+        operator.up.set()
         if operator.is_alive():
             operator.join(60)
     done["points"] = len(found)

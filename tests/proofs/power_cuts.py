@@ -38,6 +38,9 @@ from vss.storage.collection import Collection
 from vss.storage.datadir import DataDir
 from vss.storage.manifest import artifacts_of, read_manifest
 
+MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
+"""Where thousands of small data directories are made and removed; None: where temporary files are."""
+
 MOMENTS = "SFRLUTCDM"
 """Kinds of entries after which the power is cut; between two of them there are only writes, which `Mode` cuts."""
 
@@ -194,7 +197,7 @@ def main() -> None:
     options.add_argument("--out", type=Path)
     given = options.parse_args()
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         library = build(Path(folder))
         assert library is not None, "no C compiler"
         done = run_many(library, Path(folder), given.seed, given.states, given.requests)

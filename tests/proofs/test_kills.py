@@ -10,6 +10,9 @@ from tests.proofs import kills
 
 SEED = 20_261_121
 
+# httpx leaves a socket open when what it connects to dies in that moment.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 def test_ten_kills(tmp_path: Path) -> None:
     done = kills.run(tmp_path, 10, SEED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import random
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,47 +27,52 @@ def recorder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-def test_two_hundred_power_cuts(recorder: Path, tmp_path: Path) -> None:
-    done = power_cuts.run(recorder, tmp_path / "r", SEED, 220, 8)
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Where disks are made and judged."""
+    with tempfile.TemporaryDirectory(dir=power_cuts.MEMORY) as folder:
+        yield Path(folder)
+
+
+def test_two_hundred_power_cuts(recorder: Path, folder: Path) -> None:
+    done = power_cuts.run(recorder, folder / "r", SEED, 220, 8)
     assert done["states"] == 220
     assert done["acknowledged"] == 24
     assert min(done[mode.name] for mode in Mode) > 20
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
-def test_power_cuts_after_a_disk_that_failed(recorder: Path, tmp_path: Path, number: int) -> None:
+def test_power_cuts_after_a_disk_that_failed(recorder: Path, folder: Path, number: int) -> None:
     """Once in the middle of the work three calls in a row fail; what such a sync has lost stays lost."""
     done = Counter[str]()
     for seed in range(3):
         fail = f"{random.Random(seed).randrange(60, 900)} {number} 3"
-        done += power_cuts.run(recorder, tmp_path / f"r{seed}", seed, 15, 8, fail)
+        done += power_cuts.run(recorder, folder / f"r{seed}", seed, 15, 8, fail)
     assert done["states"] == 45
     assert done["acknowledged"] == 72
 
 
-def test_power_cuts_after_a_process_that_was_killed(recorder: Path, tmp_path: Path) -> None:
+def test_power_cuts_after_a_process_that_was_killed(recorder: Path, folder: Path) -> None:
     """What the next process found in the page cache is not taken for durable before it is."""
     done = Counter[str]()
     for seed in range(3):
         fail = f"{random.Random(seed).randrange(200, 500)} 0"
-        done += power_cuts.run(recorder, tmp_path / f"r{seed}", seed, 15, 8, fail)
+        done += power_cuts.run(recorder, folder / f"r{seed}", seed, 15, 8, fail)
     assert done["states"] == 45
     assert done["acknowledged"] > 72
 
 
-def test_the_record_is_what_sqlite_and_the_store_did(recorder: Path, tmp_path: Path) -> None:
+def test_the_record_is_what_sqlite_and_the_store_did(recorder: Path, folder: Path) -> None:
     """All of the disk that the record gives is the disk that there is, but for what a process may lose."""
-    folder = tmp_path / "r"
-    folder.mkdir()
     record = power_cuts.record(recorder, folder, SEED, 5)
     disk, kinds = Disk(), Counter[str]()
     for entry in read_record(record):
         disk.take(entry)
         kinds[entry.kind] += 1
     assert min(kinds[kind] for kind in "WTSCDRLUNM") > 0
-    (tmp_path / "copy").mkdir()
-    disk.cut(tmp_path / "copy", Mode.EVERYTHING, random.Random(0))
-    found = dict(_files(tmp_path / "copy"))
+    (folder / "copy").mkdir()
+    disk.cut(folder / "copy", Mode.EVERYTHING, random.Random(0))
+    found = dict(_files(folder / "copy"))
     for name, content in _files(folder / "under"):
         assert found.pop(name) == content, name
     assert not found
@@ -111,7 +117,7 @@ def test_what_a_cut_keeps(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-def test_five_thousand_power_cuts(recorder: Path, tmp_path: Path) -> None:
-    done = power_cuts.run_many(recorder, tmp_path, SEED + 1, 5_000, 25)
+def test_five_thousand_power_cuts(recorder: Path, folder: Path) -> None:
+    done = power_cuts.run_many(recorder, folder, SEED + 1, 5_000, 25)
     print(json.dumps(done))  # noqa: T201 - the result, with `pytest -s`
     assert done["states"] == 5_000
