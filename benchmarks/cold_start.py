@@ -8,7 +8,7 @@ setting is the default, the worker's process included.
 
 Start: each of the repetitions starts `vss serve`, asks one held-out query over HTTP again and again until it is
 answered, and stops it. The answer is correct when its ten hits are those of the run before with scores within 1e-5,
-and the first of them is the true nearest.
+and the first of them is the true nearest. `cpu` is what all processes of the server had used by then, the worker's too.
 
 Same answers: held-out queries, ids and scores (within 1e-5) by exact search before and after a restart and after
 `vss fold` of new, replaced and deleted points; and by the default search before and after the restart. Where two hits'
@@ -32,6 +32,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 
 from api.bench.report import machine
 from api.bench.shapes import clustered_128
@@ -52,8 +53,8 @@ def vss(*arguments: str) -> list[str]:
 
 
 @contextmanager
-def server(data: Path, *options: str) -> Iterator[tuple[httpx.Client, float]]:
-    """A client of `vss serve`, and the moment of its exec."""
+def server(data: Path, *options: str) -> Iterator[tuple[httpx.Client, float, psutil.Process]]:
+    """A client of `vss serve`, the moment of its exec, and the process."""
     port = choose_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("VSS_")} | {
         "VSS_MODELS": "[]"
@@ -65,7 +66,7 @@ def server(data: Path, *options: str) -> Iterator[tuple[httpx.Client, float]]:
         )
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=300) as client:
-            yield client, began
+            yield client, began, psutil.Process(process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
@@ -145,26 +146,27 @@ def main() -> None:
 def start(given: argparse.Namespace, points: Vectors, query: Vectors) -> dict[str, Any]:
     """Seconds to the first correct answer."""
     nearest = int(np.argmin(np.linalg.norm(points[: given.rows] - query, axis=1)))
-    with server(given.data) as (client, _):
+    with server(given.data) as (client, *_):
         wanted = asked(client, query)
-    seconds = []
-    loads = []
+    seconds, cpu, loads = [], [], []
     for _ in range(given.repetitions):
         loads.append(round(os.getloadavg()[0], 1))
-        with server(given.data) as (client, began):
+        with server(given.data) as (client, began, process):
             answer = asked(client, query)
             seconds.append(round(time.perf_counter() - began, 3))
+            used = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+            cpu.append(round(sum(one.user + one.system for one in used), 2))
         if not same(wanted, answer) or answer[0][0] != nearest:
             raise SystemExit(f"got {answer}, wanted {wanted} with {nearest} first")
     median = statistics.median(seconds)
-    return {"figure": "exec to first correct answer", "seconds": median, "all": seconds, "load": loads}
+    return {"figure": "exec to first correct answer", "seconds": median, "all": seconds, "cpu": cpu, "load": loads}
 
 
 def restarted(given: argparse.Namespace, held_out: Vectors) -> dict[str, Any]:
     """How many answers were other ones after a restart, and after a fold."""
     queries, new = held_out[: given.queries], clustered_128(CHANGED, seed=11)
     answers: dict[str, list[list[Answer]]] = {"exact": [], "default": []}
-    with server(given.data, "--no-worker") as (client, _):
+    with server(given.data, "--no-worker") as (client, *_):
         asked(client, queries[0])
         for first in range(0, CHANGED, 1_000):
             ids = range(given.rows - CHANGED // 2 + first, given.rows - CHANGED // 2 + first + 1_000)
@@ -173,12 +175,12 @@ def restarted(given: argparse.Namespace, held_out: Vectors) -> dict[str, Any]:
         client.post("/collections/c/points/delete", json={"points": list(range(0, 5_000, 3))}).raise_for_status()
         for exact in (True, False):
             answers["exact" if exact else "default"].append(batch(client, queries, exact=exact))
-    with server(given.data, "--no-worker") as (client, _):
+    with server(given.data, "--no-worker") as (client, *_):
         asked(client, queries[0])
         for exact in (True, False):
             answers["exact" if exact else "default"].append(batch(client, queries, exact=exact))
     subprocess.run(vss("fold", "c", "--data", str(given.data)), check=True, stdout=sys.stderr)
-    with server(given.data, "--no-worker") as (client, _):
+    with server(given.data, "--no-worker") as (client, *_):
         asked(client, queries[0])
         answers["exact"].append(batch(client, queries, exact=True))
 

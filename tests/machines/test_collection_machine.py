@@ -389,8 +389,12 @@ def test_random_histories(process: ReadingProcess) -> None:
 
 @pytest.mark.soak
 def test_random_histories_for_long(process: ReadingProcess) -> None:
-    """200,000 steps, or as many as VSS_SOAK_STEPS says; each thousand or two has a seed of its own."""
-    wanted, began, number = int(os.environ.get("VSS_SOAK_STEPS", "200000")), time.monotonic(), SEED
+    """200,000 steps, or VSS_SOAK_STEPS; each thousand or two has a seed of its own, from VSS_SOAK_SEED on."""
+    wanted, began, number = (
+        int(os.environ.get("VSS_SOAK_STEPS", "200000")),
+        time.monotonic(),
+        int(os.environ.get("VSS_SOAK_SEED", SEED)),
+    )
     while SEEN["steps"] < wanted:
         number += 1
         run(process, number, examples=30, steps=60)
