@@ -72,8 +72,8 @@ class Searcher:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """As `search` among listed rows, each of which is looked at; max(rescore, k) of them are scored exactly.
 
-        So are all others that the codes cannot tell from the k-th of these: how far codes are off is seen on a sample of
-        the rows. A row that is listed twice is found twice.
+        So are all others that the codes cannot tell from the k-th of these; how far codes are off is seen on a sample
+        of the rows. A row that is listed twice is found twice.
         """
 
     def scan_allowed(

@@ -268,11 +268,9 @@ def _graph_builder(
         alpha = 1.0  # near is what has a large product, whatever its length; there it has no meaning
     else:
         alpha = float(spec.params["alpha"])
-        for start in range(0, count, 65_536):
-            block = np.asarray(vectors[start : start + 65_536])
-            if quantiser.centre is not None:
-                block = block - quantiser.centre
-            squares[start : start + 65_536] = np.einsum("nd,nd->n", block, block)
+        for start in range(0, count, BLOCK_ROWS):
+            part = slice(start, start + BLOCK_ROWS)
+            squares[part] = quantiser.squares(vectors[part])
         own = (squares * np.float32(-0.5)).astype(np.float32)
     return _kernel.Builder(
         codes,

@@ -4,7 +4,8 @@
     f16  scale * (x - centre) as a half float, for what bytes serve badly: one huge component, norms that differ widely
 
 Which of them, and whether a centre is taken off, is decided by what was measured on a sample: how many of its true
-nearest ten stand among the best `AMONG` by codes.
+nearest ten stand among the best `AMONG` by codes. Where a few wild rows spoil centre and scale for all the others,
+these are made for the others (`BULK`), and the wild ones are brought into the range that is left.
 """
 
 from __future__ import annotations
@@ -29,8 +30,16 @@ ENOUGH = 0.995
 CLIPPED = (0.0, 1e-5, 1e-4, 1e-3)
 """Parts of the components that a clipping may cut."""
 
+BULK = 0.99
+"""Part of the rows, those nearest to the median, that a plan is made for where one for all rows serves badly."""
+
+LONGEST = 64
+"""So many rows with the largest components are always in the sample: under Dot they are what everybody finds."""
+
 BLOCK_ROWS = 16_384
 LEVELS = 127
+LARGEST_HALF = 65_504
+LEAST_SCALE, MOST_SCALE = 1e-18, 1e18
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +71,7 @@ class Quantiser:
 
     def encode(self, vectors: Vectors) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """One block; see `blocks`."""
-        vectors = np.asarray(vectors)
-        moved = vectors if self.centre is None else vectors - self.centre
+        moved = self._moved(vectors)
         count, dim = moved.shape
         codes: NDArray[Any]
         if self.form == "u8":
@@ -76,17 +84,36 @@ class Quantiser:
             )
         else:
             codes = np.zeros((count, stride_of(dim)), np.float16)
-            codes[:, :dim] = moved * np.float32(self.scale)
-        return codes, self._extra(vectors, moved)
+            codes[:, :dim] = np.clip(moved * np.float32(self.scale), -LARGEST_HALF, LARGEST_HALF)
+        return codes, self._extra(moved)
 
-    def _extra(self, vectors: Vectors, moved: Vectors) -> NDArray[np.float32]:
+    def _extra(self, moved: Vectors) -> NDArray[np.float32]:
         if self.extra == "norm":
-            norms: NDArray[np.float32] = (-0.5 * np.einsum("nd,nd->n", moved, moved)).astype(np.float32)
+            norms: NDArray[np.float32] = np.einsum("nd,nd->n", moved, moved) * np.float32(-0.5)
             return norms
         if self.extra == "centre":
             assert self.centre is not None
             return (moved @ self.centre).astype(np.float32)
-        return np.zeros(len(vectors), np.float32)
+        return np.zeros(len(moved), np.float32)
+
+    def squares(self, vectors: Vectors) -> NDArray[np.float32]:
+        """`(b,)` squared lengths of vectors as the scores see them, the centre taken off."""
+        moved = self._moved(vectors)
+        found: NDArray[np.float32] = np.einsum("nd,nd->n", moved, moved)
+        return found
+
+    def _moved(self, vectors: Vectors) -> Vectors:
+        """The centre taken off. What lies far beyond the range is brought to its rim as a whole: a code that was cut
+        component by component would point elsewhere, and beside its true length its own vector would not find it."""
+        vectors = np.asarray(vectors)
+        moved: Vectors = vectors if self.centre is None else vectors - self.centre
+        range_ = (LEVELS if self.form == "u8" else LARGEST_HALF) / self.scale
+        sizes = np.maximum(moved.max(axis=1, initial=0), -moved.min(axis=1, initial=0))
+        wild = sizes > 2 * range_
+        if wild.any():
+            moved = moved.copy()
+            moved[wild] *= (range_ / sizes[wild, None]).astype(np.float32)
+        return moved
 
     def decode(self, codes: NDArray[Any], dim: int) -> Vectors:
         """`(b, dim)` float32 that the codes stand for, the centre still taken off."""
@@ -133,20 +160,30 @@ def extra_of(metric: Metric, centre: NDArray[np.float32] | None) -> str:
 
 
 def _chosen(sample: Vectors, metric: Metric) -> Quantiser:
-    centre = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
-    plans: list[tuple[str, NDArray[np.float32] | None]] = [("u8", centre), ("f16", centre)]
-    if metric is not Metric.EUCLID:
-        plans.insert(0, ("u8", None))
+    middle = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
     asked = _asked(sample, metric)
     best: Quantiser | None = None
-    for form, middle in plans:
-        made = _measured(_scaled(form, middle, extra_of(metric, middle), sample), *asked)
+    for plan in _plans(sample, middle, metric):
+        made = _measured(plan, *asked)
         if made.recall >= ENOUGH:
             return made
         if best is None or made.recall > best.recall:
             best = made
     assert best is not None
     return best
+
+
+def _plans(sample: Vectors, middle: NDArray[np.float32], metric: Metric) -> Iterator[Quantiser]:
+    """What is tried, the cheapest first."""
+    if metric is not Metric.EUCLID:
+        yield _bytes(None, extra_of(metric, None), sample)
+    extra = extra_of(metric, middle)
+    yield _bytes(middle, extra, sample)
+    away = np.abs(sample - np.median(sample, axis=0)).max(axis=1)
+    bulk = sample[away <= np.quantile(away, BULK)]
+    middle = bulk.mean(axis=0, dtype=np.float64).astype(np.float32)
+    yield _bytes(middle, extra, bulk)
+    yield _halves(middle, extra, bulk)
 
 
 def _asked(sample: Vectors, metric: Metric) -> tuple[Vectors, Vectors, Rows]:
@@ -162,29 +199,44 @@ def _sample(vectors: Vectors, seed: int) -> Vectors:
     if rows is None:
         rows = np.unique(np.random.default_rng(seed).integers(0, count, SAMPLE_ROWS))
         np.random.default_rng(seed).shuffle(rows)
-    return np.ascontiguousarray(vectors[np.sort(rows)])[np.argsort(np.argsort(rows))]
+    sample = np.ascontiguousarray(vectors[np.sort(rows)])[np.argsort(np.argsort(rows))]
+    if count <= SAMPLE_ROWS:
+        return sample
+    lengths = np.concatenate([np.abs(vectors[at : at + BLOCK_ROWS]).max(axis=1) for at in range(0, count, BLOCK_ROWS)])
+    longest = np.setdiff1d(np.argpartition(lengths, -LONGEST)[-LONGEST:], rows)
+    return np.concatenate((sample[:SAMPLE_QUERIES], vectors[longest], sample[SAMPLE_QUERIES:]))
 
 
-def _scaled(form: str, centre: NDArray[np.float32] | None, extra: str, sample: Vectors) -> Quantiser:
+def _bytes(centre: NDArray[np.float32] | None, extra: str, sample: Vectors) -> Quantiser:
     moved = sample if centre is None else sample - centre
     sizes = np.abs(moved)
     largest = float(sizes.max(initial=0.0)) or 1.0
-    if form == "f16":
-        # Products of two codes must stay far below the largest float32, and small parts above the smallest half.
-        return Quantiser(form, 1024.0 / largest, centre, extra)
     total = float(np.einsum("nd,nd->", moved, moved, dtype=np.float64)) or 1.0
     best: Quantiser | None = None
     for clipped in CLIPPED:
         top = largest if clipped == 0 else float(np.quantile(sizes, 1 - clipped))
         if top <= 0:
             continue
-        made = Quantiser(form, LEVELS / top, centre, extra, clipped)
+        made = Quantiser("u8", _kept(LEVELS / top), centre, extra, clipped)
         off = np.clip(np.rint(moved * np.float32(made.scale)), -LEVELS, LEVELS) / np.float32(made.scale) - moved
         error = float(np.einsum("nd,nd->", off, off, dtype=np.float64)) / total
         if best is None or error < best.error:
-            best = Quantiser(form, made.scale, centre, extra, clipped, error)
+            best = Quantiser("u8", made.scale, centre, extra, clipped, error)
     assert best is not None
     return best
+
+
+def _halves(centre: NDArray[np.float32], extra: str, sample: Vectors) -> Quantiser:
+    """Typical components become 1, far from the halves that have lost bits; the sample's largest stays within range."""
+    sizes = np.abs(sample - centre)
+    sizes = sizes[sizes > 0]
+    scale = min(1 / float(np.median(sizes)), LARGEST_HALF / float(sizes.max())) if len(sizes) else 1.0
+    return Quantiser("f16", _kept(scale), centre, extra)
+
+
+def _kept(scale: float) -> float:
+    """Within what the engine takes."""
+    return min(max(scale, LEAST_SCALE), MOST_SCALE)
 
 
 def _measured(made: Quantiser, queries: Vectors, rows: Vectors, truth: Rows) -> Quantiser:

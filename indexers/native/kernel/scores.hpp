@@ -21,8 +21,9 @@ inline float half_to_float(std::uint16_t half) {
     float value;
     std::memcpy(&value, &bits, sizeof value);
     value *= 0x1p112F;
-    // What is no number must not come out as one; a NaN counts as an infinity.
-    if (value >= 0x1p16F) value = std::numeric_limits<float>::infinity();
+    // Infinity and what is no number have the largest exponent.
+    using Limits = std::numeric_limits<float>;
+    if (value >= 0x1p16F) value = value > 0x1p16F ? Limits::quiet_NaN() : Limits::infinity();
     return (half & 0x8000) != 0 ? -value : value;
 }
 

@@ -103,6 +103,7 @@ def right(answer: Any, vectors: Array, queries: Array, measure: str, k: int, amo
         np.testing.assert_allclose(given_scores[: len(used)][harmless], wanted[used][harmless], rtol=1e-4, atol=1e-3)
 
 
+@np.errstate(over="ignore")
 def search_hostile(data: st.DataObject) -> None:
     draw = Draw(data)
     count, dim, degree = draw.number(0, 40, "count"), draw.number(1, 70, "dim"), draw.number(0, 6, "degree")
@@ -114,7 +115,7 @@ def search_hostile(data: st.DataObject) -> None:
         "extra": None if draw.rng.random() < 0.5 else draw.floats(count),
         "graph": draw.ids(count, -1, count, degree),
         "entries": draw.ids(count, 0, min(count, draw.number(1, 3, "entries"))),
-        "vectors": vectors,
+        "vectors": vectors.astype(np.float16) if draw.rng.random() < 0.3 else vectors,
     }
     parts = {name: array if array is None else draw.spoilt(array) for name, array in parts.items()}
     scale = 1.0 if not draw.rarely("hostile scale") else draw.one_of(FLOATS, "scale")

@@ -40,16 +40,19 @@ def test_the_largest_products_do_not_overflow(kernel: str, stride: int, componen
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("measure", ["dot", "euclid"])
 @pytest.mark.parametrize("form", ["u8", "f16"])
-@pytest.mark.parametrize("dim", [1, 3, 15, 17, 31, 33, 100, 384, 1_001])
-def test_exact_scores_are_those_of_float64(kernel: str, measure: str, form: str, dim: int) -> None:
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("dim", [1, 3, 7, 9, 15, 17, 31, 33, 100, 384, 1_001])
+def test_exact_scores_are_those_of_float64(kernel: str, measure: str, form: str, dtype: type, dim: int) -> None:
     rng = np.random.default_rng(dim)
     vectors, queries = (rng.normal(size=(count, dim)).astype(np.float32) for count in (19, 4))
-    searcher = small(vectors, measure, form).searcher(kernel)
+    given = small(vectors, measure, form)
+    vectors = vectors.astype(dtype)
+    searcher = given.searcher(kernel, vectors=vectors)
     rows, scores = searcher.scan_range(queries, 19, 19, 0, 19)
     assert (np.sort(rows, axis=1) == np.arange(19)).all()
     true = np.take_along_axis(scores_of(queries, vectors, measure), rows, axis=1)
     # A product near zero is the difference of large sums: its error counts against their size.
-    sizes = np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(vectors, axis=1)[rows]
+    sizes = np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(vectors.astype(np.float32), axis=1)[rows]
     assert (np.abs(scores - true) <= 1e-5 * (np.abs(true) if measure == "euclid" else sizes)).all()
 
 

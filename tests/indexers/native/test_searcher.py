@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -55,6 +56,58 @@ def test_a_part_of_the_rows(kernel: str, measure: str, form: str) -> None:
         wanted = best(queries, vectors, measure, k, rows)
         np.testing.assert_equal(searcher.scan_allowed(queries, k, count, allow), wanted)
         np.testing.assert_equal(searcher.search_allowed(queries, k, count, count, allow), wanted)
+
+
+@pytest.mark.parametrize("measure", ["dot", "euclid"])
+@pytest.mark.parametrize("count", [90, 1_500])
+def test_a_scan_scores_exactly_all_that_the_codes_cannot_tell_apart(measure: str, count: int) -> None:
+    """All codes are the same: the best of them alone would be the first rows."""
+    vectors, queries = whole(count, 12, seed=count), whole(5, 12, seed=2)
+    given = small(vectors, measure, graph=np.zeros((count, 40), np.int32))
+    searcher = given.searcher(codes=np.full_like(given.codes, 128), extra=None)
+    some = np.random.default_rng(1).permutation(count)[: count // 2].astype(np.int32)
+    mask = np.zeros(count, np.bool_)
+    mask[some] = True
+    np.testing.assert_equal(searcher.scan_range(queries, 7, 40, 0, count), best(queries, vectors, measure, 7))
+    wanted = best(queries, vectors, measure, 7, some)
+    np.testing.assert_equal(searcher.scan(queries, 7, 40, some), wanted)
+    np.testing.assert_equal(searcher.scan_allowed(queries, 7, 40, mask), wanted)
+    np.testing.assert_equal(searcher.search_allowed(queries, 7, 40, 40, mask), wanted)
+
+
+@pytest.mark.parametrize("measure", ["dot", "euclid"])
+def test_many_answers_of_a_scan_come_in_their_order(measure: str) -> None:
+    """Few values, so that most scores are there many times."""
+    vectors, queries = whole(3_000, 3, most=3), whole(2, 3, seed=1, most=3)
+    searcher = small(vectors, measure, graph=np.zeros((3_000, 4), np.int32)).searcher()
+    for k in (64, 65, 1_000, 2_999, 3_001):
+        found = searcher.scan_range(queries, k, k, 0, 3_000)
+        np.testing.assert_equal(found, best(queries, vectors, measure, k))
+
+
+def test_a_mask_that_changes_while_it_is_read_gives_rows_of_the_index() -> None:
+    """Callers may not do that; `make sanitize` says whether memory was kept to where one does."""
+    vectors, mask = whole(20_000, 4), np.zeros(20_000, np.bool_)
+    searcher = small(vectors, graph=np.zeros((20_000, 2), np.int32)).searcher()
+    done = threading.Event()
+
+    def change() -> None:
+        while not done.is_set():
+            mask[:] = True
+            mask[:] = False
+
+    with ThreadPoolExecutor(1) as pool:
+        changing = pool.submit(change)
+        try:
+            for _ in range(40):
+                for rows, _ in (
+                    searcher.search_allowed(vectors[:2], 5, 10, 10, mask),
+                    searcher.scan_allowed(vectors[:2], 5, 10, mask),
+                ):
+                    assert ((rows >= -1) & (rows < 20_000)).all()
+        finally:
+            done.set()
+        changing.result()
 
 
 @pytest.mark.parametrize("form", ["u8", "f16"])
@@ -267,12 +320,15 @@ def test_queries_of_any_size_rank_the_same(kernel: str, size: float) -> None:
             np.testing.assert_array_equal(scores[0], (queries[0, 0] * vectors[rows[0], 0]))
 
 
-def test_a_row_that_is_no_number_comes_last() -> None:
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_a_row_that_is_no_number_comes_last(kernel: str, dtype: type, value: float) -> None:
     vectors = whole(12, 8)
     given = small(vectors, "euclid")
-    broken = vectors.copy()
-    broken[5, 2] = np.nan
-    rows, scores = given.searcher(vectors=broken).search(vectors[5:6], 12, 12)
+    broken = vectors.astype(dtype)
+    broken[5, 2] = value
+    rows, scores = given.searcher(kernel, vectors=broken).search(vectors[5:6], 12, 12)
     assert rows[0, -1] == 5
     assert scores[0, -1] == -np.inf
     assert sorted(rows[0].tolist()) == list(range(12))
