@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from indexers.registry import native_compiled
 from vss.changes import Change, Delete, PatchPayload, UpdateVectors, Upsert
 from vss.filters import Filter, Match
 from vss.patches import PayloadPatch
@@ -21,6 +22,9 @@ from vss.points import Point
 
 DIM = 8
 TAGS = 4
+
+GRAPH = "native" if native_compiled() else "faiss_hnsw"
+"""The index; named, so that few points get one too."""
 
 Stored = tuple[list[float], dict[str, Any]]
 """The vector and the payload of a point."""

@@ -216,8 +216,8 @@ class Disk:
                 node.write(entry.offset, entry.data)
             case "T" if isinstance(node, File):
                 node.write(entry.offset, None)
-            case "N" if isinstance(node, File):
-                self._seen(node, entry.data)
+            case "N" if not entry.path.endswith(" (deleted)"):
+                self._seen(entry)
             case "S" if node is not None:
                 node.sync()
             case "F" if node is not None:
@@ -238,13 +238,18 @@ class Disk:
                 folder, name = self._place(entry.path)
                 folder.name({name: None})
 
-    @staticmethod
-    def _seen(file: File, content: bytes) -> None:
-        """What maps and stdio have written is not in the record: it came at some time before this."""
-        if file.now != content:
-            if len(content) < len(file.now):
-                file.write(len(content), None)
-            file.write(0, content)
+    def _seen(self, whole: Entry) -> None:
+        """What maps and stdio have made and written is not in the record: it came at some time before this."""
+        folder, name = self._place(whole.path)
+        if name not in folder.now:
+            self._nodes[whole.inode] = File()
+            folder.name({name: self._nodes[whole.inode]})
+        file = folder.now[name]
+        assert isinstance(file, File)
+        if file.now != whole.data:
+            if len(whole.data) < len(file.now):
+                file.write(len(whole.data), None)
+            file.write(0, whole.data)
 
     def _place(self, path: str) -> tuple[Folder, str]:
         *folders, name = path.split("/")

@@ -30,7 +30,7 @@ import psutil
 
 from indexers.registry import INDEXERS
 from tests.api.serve_process import ServeProcess
-from tests.proofs.account import DIM, Owner, Points
+from tests.proofs.account import DIM, GRAPH, Owner, Points
 from vss.engines.local import LocalEngine
 from vss.errors import Code, VssError
 from vss.jobs.remote import JobWriter
@@ -42,9 +42,6 @@ SHORTEST, LONGEST = 0.005, 2.0
 
 OWNERS = (("few-1", 200, 10), ("few-2", 200, 10), ("few-3", 50, 1), ("many", 3_000, 600))
 """Name, ids and points in an upsert at most. The requests of the last fill the live part, so that it is sealed."""
-
-INDEX = {"kind": "native", "params": {}}
-"""Chosen, so that a small collection too is folded into graphs."""
 
 BEATEN = (Code.LOCKED, Code.UNAVAILABLE, Code.CONFLICT, Code.NOT_FOUND)
 """How a fold may fail when the server dies or another publication was first."""
@@ -197,7 +194,7 @@ def run(folder: Path, kills: int, seed: int, seconds: float = float("inf")) -> d
                 operator.url = server.url
                 with server.client() as client:
                     if not operator.is_alive():
-                        made = {"vectors": {"size": DIM, "distance": "Euclid"}, "vss": {"index": INDEX}}
+                        made = {"vectors": {"size": DIM, "distance": "Euclid"}, "vss": {"index": {"kind": GRAPH}}}
                         assert client.put("/collections/c", json=made).status_code == 200
                         operator.start()
                     found = everything(client)

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from indexers.registry import INDEXERS
-from tests.proofs.account import DIM, Owner, Points
+from tests.proofs.account import DIM, GRAPH, Owner, Points
 from tests.proofs.disk import read_record
 from vss.engines.local import LocalEngine
 from vss.errors import Code, VssError
@@ -37,7 +37,7 @@ from vss.storage.fold import fold, seal
 from vss.storage.publish import CHEAP_ATTEMPTS, until_published
 from vss.types import Metric
 
-SCHEMA = Schema(vectors={"": VectorSchema(dim=DIM, metric=Metric.EUCLID)}, index=IndexSettings(kind="native"))
+SCHEMA = Schema(vectors={"": VectorSchema(dim=DIM, metric=Metric.EUCLID)}, index=IndexSettings(kind=GRAPH))
 
 FAILING = (Code.STORAGE, Code.NO_SPACE)
 """What a failing disk may answer."""

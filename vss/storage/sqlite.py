@@ -1,6 +1,6 @@
 """SQLite as the store uses it: WAL mode, synchronous=FULL, and a connection for commits that survives failures.
 
-What a failed fsync means (P. Hillyer et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020): the
+What a failed fsync means (A. Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020): the
 kernel may have marked pages clean that never reached the disk, so nothing that was written through that connection, or
 before it in the write-ahead log, may be taken for durable. `Committer` therefore closes it, and commits again only
 after a new one has moved the whole write-ahead log into the database, synced that, and emptied the log.
