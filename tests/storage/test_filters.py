@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from indexers.registry import INDEXERS
 from tests.storage.filter_strategies import CONDITIONS, PAYLOADS
-from vss.filters import Condition, Filter, IsEmpty, IsNull, Match, Range, Text, ValuesCount, matches
+from vss.filters import Condition, Filter, IsEmpty, IsNull, Match, Range, Text, TextMode, ValuesCount, matches
 from vss.points import id_key
 from vss.schema import IndexSettings, Schema, VectorSchema
 from vss.storage.artifacts import ArtifactStore
@@ -120,11 +120,12 @@ def test_columns_answer_first_and_payloads_are_read_for_the_rest(tmp_path: Path)
         {"kind": "even" if row % 2 == 0 else "odd", "text": f"row {row} " + "long " * 80} for row in range(20)
     ]
     segment = segment_of(payloads, tmp_path)
-    kind, text = Match("kind", ("even",)), Text("text", "ROW 4")
-    assert not segment.reads_payloads(kind)
-    for one in (IsEmpty("text"), IsNull("text"), ValuesCount("kind", gt=1)):
-        assert not segment.reads_payloads(one)
-    assert segment.reads_payloads(text)
-    assert segment.reads_payloads(Filter(should=(kind, text)))
-    mask = segment.mask(Filter(must=(text, kind)))
+    kind = Match("kind", ("even",))
+    for one in (kind, IsEmpty("text"), IsNull("text"), ValuesCount("kind", gt=1), Text("text", "4", TextMode.ANY_WORD)):
+        assert segment.filtered(one)[1] == 0
+    text = Match("text", ("not there",))  # too long for keywords
+    assert segment.filtered(Filter(should=(kind, text)))[1] == 10
+    assert segment.filtered(text)[1] == 20
+    mask, read = segment.filtered(Filter(must=(Text("text", "row 4 long", TextMode.PHRASE), kind)))
     assert np.flatnonzero(mask).tolist() == [4]
+    assert read == 1

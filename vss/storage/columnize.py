@@ -14,6 +14,7 @@ from vss.filters import holds_null, value_count
 from vss.instants import parse_instant
 from vss.paths import written_name
 from vss.storage.columns import Arrays, Column
+from vss.storage.wordize import Texts
 
 MAX_PATHS = 64
 MAX_SHAPES = 256
@@ -22,6 +23,12 @@ MAX_SHAPES = 256
 MAX_KEYWORD_BYTES = 256
 MAX_DISTINCT_BYTES = 64 << 20
 """Bytes of distinct keywords that one column may hold while it is built."""
+
+MAX_TESTED = 512
+"""Distinct keywords up to which a path gets no words: a text filter tests each of them."""
+
+MAX_POSTINGS = 32 << 20
+"""Pairs of word and row that all paths together may hold, 8 bytes each while they are gathered."""
 
 
 @dataclass(slots=True)
@@ -87,6 +94,9 @@ class ColumnsBuilder:
         self._paths: set[str] = set()
         self._shapes: dict[str, _Shape] = {}
         self._names: dict[str, str | None] = {}
+        self._texts: dict[str, Texts] = {}
+        self._wordless: set[str] = set()
+        self._postings = 0
         self.scanned: set[str] = set()
         self.complete = True
         self.shapes_complete = True
@@ -130,6 +140,8 @@ class ColumnsBuilder:
 
     def _scalar(self, path: str, value: bool | int | float | str, row: int) -> None:
         if path in self.scanned:
+            if isinstance(value, str) and path not in self._wordless:
+                self._text(path, value, row)
             return
         if path not in self._paths:
             if len(self._paths) == MAX_PATHS:
@@ -138,7 +150,31 @@ class ColumnsBuilder:
             self._paths.add(path)
         if not self._put(path, value, row):
             self.scanned.add(path)
+            if (path, "keyword") in self._columns:
+                texts = self._words_of(self._columns[path, "keyword"])
+                self._keep_words(path, texts, texts.postings)
+            if isinstance(value, str) and len(value) > MAX_KEYWORD_BYTES and path not in self._wordless:
+                self._text(path, value, row)
             self._columns = {column: pairs for column, pairs in self._columns.items() if column[0] != path}
+
+    def _text(self, path: str, value: str, row: int) -> None:
+        texts = self._texts.setdefault(path, Texts())
+        self._keep_words(path, texts, texts.add(value, row))
+
+    def _keep_words(self, path: str, texts: Texts, new: int) -> None:
+        """Keep them, of whose postings so many are new, or nothing of the path's where they are too many."""
+        self._texts[path] = texts
+        self._postings += new
+        if texts.too_many or self._postings > MAX_POSTINGS:
+            self._postings -= texts.postings
+            del self._texts[path]
+            self._wordless.add(path)
+
+    @staticmethod
+    def _words_of(keywords: _Pairs) -> Texts:
+        texts = Texts()
+        texts.add_all(keywords.distinct, np.asarray(keywords.values), np.asarray(keywords.rows, np.int64))
+        return texts
 
     def _put(self, path: str, value: bool | int | float | str, row: int) -> bool:
         match value:
@@ -179,11 +215,18 @@ class ColumnsBuilder:
         return pairs
 
     def finish(self) -> Iterator[tuple[Column, Arrays]]:
-        """The arrays of each column."""
+        """The arrays of each column. Nothing can be added after it."""
+        for path, texts in sorted(self._texts.items()):
+            yield (path, "words"), texts.arrays()
         for (path, type_), pairs in sorted(self._columns.items()):
             values, rows = np.asarray(pairs.values), np.asarray(pairs.rows, np.int64)
             if type_ in ("keyword", "bool"):
                 yield (path, type_), _postings(type_, pairs.distinct, values, rows)
+                if type_ == "keyword" and len(pairs.distinct) > MAX_TESTED:
+                    texts = self._words_of(pairs)
+                    self._keep_words(path, texts, texts.postings)
+                    if self._texts.pop(path, None):
+                        yield (path, "words"), texts.arrays()
             else:
                 order = np.argsort(values, kind="stable")
                 yield (path, type_), {"values": values[order], "rows": rows[order]}

@@ -5,6 +5,8 @@ A column holds one path (as `vss.paths.written` spells it) with one type:
     keyword, bool   "values" sorted and distinct (keyword: UTF-8 "bytes" with "offsets"), and the rising "rows" of
                     value i at "starts"[i] to "starts"[i+1] (postings)
     integer, float  "values" sorted, and "rows", the row of each (a sorted permutation)
+    words           of a path with long or many different texts (`vss.storage.words`); a text filter that needs more
+                    than words finds by them which payloads to read
     datetime        the same for texts that say a moment, in microseconds; they are keywords too
     shape           "ones", a bit for each row (little end first) where the path leads to one value; "values" and
                     "rows", the other counts as a sorted permutation; the rising rows of "nulls" (null, or in an
@@ -14,7 +16,8 @@ An array contributes each of its elements. A path whose values do not fit a colu
 many distinct values) is `scanned`: answered by reading payloads, as everything is past the builder's `MAX_PATHS`, and
 what a path with places (`a[0]`) or with `[]` at its end says.
 
-Form 1 had neither datetime nor shape, nor paths with quotes: there those questions are answered by reading payloads.
+Form 1 had neither datetime nor shape, nor paths with quotes, and form 2 no words: there those questions are answered by
+reading payloads, or by testing each of the keywords.
 """
 
 from __future__ import annotations
@@ -36,20 +39,25 @@ from vss.filters import (
     MatchValue,
     Range,
     Text,
+    TextMode,
     ValuesCount,
     in_range,
     text_test,
 )
 from vss.paths import EACH, Path, parse_path, written
 from vss.storage.ids import Blobs
+from vss.storage.words import Words
 from vss.types import Mask
 
-FORM = 2
+FORM = 3
 """What segments that are made now have."""
 
 Arrays = dict[str, NDArray[Any]]
 Column = tuple[str, str]
-"""(path, type), type one of "keyword", "bool", "integer", "float", "datetime", "shape"."""
+"""(path, type), type one of "keyword", "bool", "integer", "float", "datetime", "words", "shape"."""
+
+TESTED_PAYLOAD = 6
+"""Keywords that are tested for a text in about the time that reading a payload takes."""
 
 _SCALARS = ("keyword", "bool", "integer", "float")
 
@@ -85,11 +93,15 @@ class Columns:
             for column, arrays in columns.items()
             if column[1] == "keyword"
         }
+        self._words = {path: Words(rows, arrays) for (path, type_), arrays in columns.items() if type_ == "words"}
 
     def answers(self, condition: Condition) -> bool:
         """Whether `mask` knows; otherwise the payloads have to be read."""
         match condition:
-            case Match() | Range() | Text():
+            case Text(key):
+                first = condition.mode is TextMode.PREFIX  # keywords are sorted: a slice of them
+                return self._scalars(_column_path(key)) and (first or _known(key) not in self._words)
+            case Match() | Range():
                 return self._scalars(_column_path(condition.key))
             case DatetimeRange(key):
                 return self._form >= 2 and self._scalars(_column_path(key))
@@ -106,6 +118,20 @@ class Columns:
             return None
         found = {type_: self._columns.get((path, type_)) for type_ in ("integer", "float", "datetime")}
         return {type_: (arrays["values"], arrays["rows"]) for type_, arrays in found.items() if arrays is not None}
+
+    def bounds(self, condition: Condition) -> tuple[Mask, Mask]:
+        """Two masks `(rows,)`: rows that pass for certain, and rows beside which none passes."""
+        if self.answers(condition):
+            known = self.mask(condition)
+            return known, known
+        path = _column_path(condition.key) if isinstance(condition, Text) else None
+        if not isinstance(condition, Text) or path not in self._words:
+            return np.zeros(self._rows, np.bool_), np.ones(self._rows, np.bool_)
+        sure, maybe = self._words[path].bounds(condition)
+        names = self._keywords.get((path, "keyword"))
+        if names is not None and len(names) < TESTED_PAYLOAD * np.count_nonzero(maybe & ~sure):
+            sure = maybe = self._of(*self._text(path, condition))
+        return sure, maybe
 
     def _scalars(self, path: str | None) -> bool:
         if path is None or path in self._scanned or ('"' in path and self._form < 2):
@@ -184,20 +210,19 @@ class Columns:
 
     def _keyword(self, path: str, wanted: bytes) -> int:
         names = self._keywords[path, "keyword"]
-        low, high = 0, len(names)
-        while low < high:
-            middle = (low + high) // 2
-            if names[middle] < wanted:
-                low = middle + 1
-            else:
-                high = middle
-        return low if low < len(names) and names[low] == wanted else -1
+        at = names.lower_bound(wanted)
+        return at if at < len(names) and names[at] == wanted else -1
 
     def _text(self, path: str, condition: Text) -> Iterator[NDArray[Any]]:
         names = self._keywords.get((path, "keyword"))
         if names is None:
             return
         arrays, test = self._columns[path, "keyword"], text_test(condition)
+        if condition.mode is TextMode.PREFIX:
+            name = condition.text.encode(errors="surrogatepass")
+            start, stop = names.lower_bound(name), names.lower_bound(name + b"\xff")
+            yield arrays["rows"][arrays["starts"][start] : arrays["starts"][stop]]
+            return
         for at in range(len(names)):
             if test(names[at].decode()):
                 yield arrays["rows"][arrays["starts"][at] : arrays["starts"][at + 1]]

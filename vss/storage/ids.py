@@ -46,6 +46,17 @@ class Blobs:
     def __getitem__(self, row: int) -> bytes:
         return bytes(self._data[self._offsets[row] : self._offsets[row + 1]])
 
+    def lower_bound(self, wanted: bytes) -> int:
+        """Of sorted strings, the first one that is not before `wanted`; their number when there is none."""
+        low, high = 0, len(self)
+        while low < high:
+            middle = (low + high) // 2
+            if self[middle] < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
 
 class Ids:
     """An opened segment's ids. Without "order" the keys are sorted here."""

@@ -353,11 +353,11 @@ class LiveSnapshot:
         data, has = self.vectors[name]
         return data[row] if has[row] else None
 
-    def mask(self, condition: Condition) -> Mask:
-        """`(n,)` which rows pass, answered from their payloads; rows that do not count are False."""
+    def filtered(self, condition: Condition) -> tuple[Mask, int]:
+        """`(n,)` which rows pass, those that do not count being False, and how many payloads were read for it."""
         mask, passes = np.zeros(len(self), np.bool_), predicate(condition)
         rows: Rows = np.flatnonzero(self.alive)
         for row in rows.tolist():
             names = [name for name, (_, has) in self.vectors.items() if has[row]]
             mask[row] = passes(key_id(self._keys[row]), msgspec.json.decode(self._payloads[row]), names)
-        return mask
+        return mask, len(rows)

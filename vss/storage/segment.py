@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -163,13 +163,18 @@ class Segment:
 
     def mask(self, condition: Condition) -> Mask:
         """`(n,)` which rows pass, cached by condition. Tombstones are the view's matter. Never write into it."""
+        return self.filtered(condition)[0]
+
+    def filtered(self, condition: Condition) -> tuple[Mask, int]:
+        """The mask, and how many payloads were read for it now."""
         name = repr(condition)  # not the condition itself: to a dict, Match(k, (1,)) and Match(k, (True,)) are one key
         mask = self._masks.get(name)
-        if mask is None:
-            mask = self._evaluate(condition)
-            mask.flags.writeable = False
-            self._masks.put(name, mask, mask.nbytes)
-        return mask
+        if mask is not None:
+            return mask, 0
+        mask, read = self._evaluate(condition)
+        mask.flags.writeable = False
+        self._masks.put(name, mask, mask.nbytes)
+        return mask, read
 
     def select(self, name: str, where: Condition | None, alive: Mask | None) -> tuple[Selection, bool]:
         """The vectors by that name in rows that are `alive` (None: all) and pass; and whether it was known already."""
@@ -182,75 +187,75 @@ class Segment:
         known = self._selections.get(key)
         if known is not None and known[0] is alive:
             return known[1], True
-        mask = self.among(name, self.mask(where) if where is not None else None, alive)
-        self._selections.put(key, (alive, mask), mask.nbytes)
-        return mask, False
+        passing, read = (None, 0) if where is None else self.filtered(where)
+        selection = self._among(name, passing, alive, read)
+        self._selections.put(key, (alive, selection), selection.nbytes)
+        return selection, False
 
-    def among(self, name: str, mask: Mask | None, alive: Mask | None) -> Selection:
-        """The vectors by that name in rows of both masks, each of `(n,)` or None for all."""
+    def among(self, name: str, mask: Mask, read: int) -> Selection:
+        """The vectors by that name in rows of a mask `(n,)`; `read` as in `Selection`."""
+        return self._among(name, mask, None, read)
+
+    def _among(self, name: str, mask: Mask | None, alive: Mask | None, read: int) -> Selection:
         one = self.vectors[name]
         both = alive if mask is None else mask if alive is None else mask & alive
         if both is None:
             return Selection(None, len(one.vectors))
-        return selected(both if one.rows is None else both[one.rows])
+        return selected(both if one.rows is None else both[one.rows], read)
 
-    def reads_payloads(self, condition: Condition) -> bool:
-        """Whether a mask has to parse payloads, because columns do not answer all of the condition."""
-        match condition:
-            case HasId() | HasVector():
-                return False
-            case Filter():
-                return any(map(self.reads_payloads, _members(condition)))
-        return not self._columns.answers(condition)
-
-    def _evaluate(self, condition: Condition) -> Mask:
+    def _evaluate(self, condition: Condition) -> tuple[Mask, int]:
         match condition:
             case HasId(ids):
                 mask = np.zeros(len(self), np.bool_)
                 rows = (self._ids.find(id_key(one)) for one in ids)
                 mask[[row for row in rows if row >= 0]] = True
-                return mask
+                return mask, 0
             case HasVector(name):
                 one = self.vectors.get(name)
                 mask = np.full(len(self), one is not None and one.rows is None)
                 if one is not None and one.rows is not None:
                     mask[one.rows] = True
-                return mask
+                return mask, 0
             case Filter():
                 return self._joined(condition)
-        if self._columns.answers(condition):
-            return self._columns.mask(condition)
-        return self._scan(condition, np.ones(len(self), np.bool_))
+        return self._read(condition, _Bounds(*self._columns.bounds(condition)))
 
-    def _joined(self, where: Filter) -> Mask:
-        """What columns answer comes first, so that payloads are parsed only in the rows that are left, and once."""
-        mask = np.ones(len(self), np.bool_)
-        must, must_not, should, min_should = [], [], where.should, where.min_should
+    def _joined(self, where: Filter) -> tuple[Mask, int]:
+        """What columns answer comes first, so that payloads are read only in the rows that are left, and once."""
+        bounds = _Bounds(np.ones(len(self), np.bool_), np.ones(len(self), np.bool_))
         for one in where.must:
-            if isinstance(one, Filter) or not self.reads_payloads(one):
-                mask &= self.mask(one)
-            else:
-                must.append(one)
+            bounds = bounds.both(self._bounds(one))
         for one in where.must_not:
-            if isinstance(one, Filter) or not self.reads_payloads(one):
-                mask &= ~self.mask(one)
-            else:
-                must_not.append(one)
-        if should and not any(map(self.reads_payloads, should)):
-            mask &= self._at_least(1, should)
-            should = ()
-        if min_should is not None and not any(map(self.reads_payloads, min_should.conditions)):
-            mask &= self._at_least(min_should.count, min_should.conditions)
-            min_should = None
-        if must or must_not or should or min_should:
-            mask = self._scan(Filter(tuple(must), should, tuple(must_not), min_should), mask)
-        return mask
+            bounds = bounds.both(self._bounds(one).opposite())
+        if where.should:
+            bounds = bounds.both(self._at_least(1, where.should))
+        if where.min_should is not None:
+            bounds = bounds.both(self._at_least(where.min_should.count, where.min_should.conditions))
+        return self._read(where, bounds)
 
-    def _at_least(self, count: int, conditions: Sequence[Condition]) -> Mask:
-        passed = np.zeros(len(self), np.int32)
-        for one in conditions:
-            passed += self.mask(one)
-        return passed >= count
+    def _bounds(self, condition: Condition) -> _Bounds:
+        """What is known of a condition without reading a payload; of a filter in a filter everything, for it may be
+        one that comes again."""
+        if isinstance(condition, Filter | HasId | HasVector) or self._columns.answers(condition):
+            mask, read = self.filtered(condition)
+            return _Bounds(mask, mask, read)
+        known = self._masks.get(repr(condition))
+        return _Bounds(*self._columns.bounds(condition)) if known is None else _Bounds(known, known)
+
+    def _at_least(self, count: int, conditions: Sequence[Condition]) -> _Bounds:
+        sure, maybe = np.zeros(len(self), np.int32), np.zeros(len(self), np.int32)
+        read = 0
+        for one in map(self._bounds, conditions):
+            sure += one.sure
+            maybe += one.maybe
+            read += one.read
+        return _Bounds(sure >= count, maybe >= count, read)
+
+    def _read(self, condition: Condition, bounds: _Bounds) -> tuple[Mask, int]:
+        """Read the payloads of the rows that the bounds leave open."""
+        left = bounds.maybe & ~bounds.sure
+        count = int(np.count_nonzero(left))
+        return (bounds.sure | self._scan(condition, left) if count else bounds.sure.copy()), bounds.read + count
 
     def _scan(self, condition: Condition, within: Mask) -> Mask:
         """Which of the rows `within` pass, read from their payloads."""
@@ -280,6 +285,20 @@ def _columns(record: SegmentRecord, artifacts: ArtifactStore) -> dict[Column, Ar
     }
 
 
+class _Bounds(NamedTuple):
+    """What is known of a filter: rows that pass, and rows beside which none does; payloads that were read for it."""
+
+    sure: Mask
+    maybe: Mask
+    read: int = 0
+
+    def both(self, other: _Bounds) -> _Bounds:
+        return _Bounds(self.sure & other.sure, self.maybe & other.maybe, self.read + other.read)
+
+    def opposite(self) -> _Bounds:
+        return _Bounds(~self.maybe, ~self.sure, self.read)
+
+
 class _VectorNames:
     """The names of the vectors that a row has, looked up when they are asked for."""
 
@@ -292,9 +311,3 @@ class _VectorNames:
     def __contains__(self, name: object) -> bool:
         one = self._segment.vectors.get(name) if isinstance(name, str) else None
         return one is not None and one.position(self._row) >= 0
-
-
-def _members(where: Filter) -> Iterator[Condition]:
-    yield from (*where.must, *where.should, *where.must_not)
-    if where.min_should is not None:
-        yield from where.min_should.conditions

@@ -20,11 +20,13 @@ class Selection:
 
     mask:  `(m,)`; None when all of them are left
     count: how many are left
+    read:  payloads that were read to find them
     """
 
-    def __init__(self, mask: Mask | None, count: int) -> None:
+    def __init__(self, mask: Mask | None, count: int, read: int = 0) -> None:
         self.mask = mask
         self.count = count
+        self.read = read
 
     @cached_property
     def rows(self) -> NDArray[np.int32]:
@@ -38,10 +40,10 @@ class Selection:
         return 4 * self.count + (0 if self.mask is None else self.mask.nbytes)
 
 
-def selected(mask: Mask) -> Selection:
-    """What a mask leaves. It must not be written to any more."""
+def selected(mask: Mask, read: int = 0) -> Selection:
+    """What a mask leaves for which so many payloads were read. It must not be written to any more."""
     count = int(np.count_nonzero(mask))
-    return Selection(None if count == len(mask) else mask, count)
+    return Selection(None if count == len(mask) else mask, count, read)
 
 
 class Cache(Generic[Kept]):

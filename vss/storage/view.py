@@ -34,14 +34,17 @@ class Part:
 
     def allowed(self, where: Condition | None) -> Mask | None:
         """`(n,)` rows that count and pass the filter; None when all rows do."""
-        if where is None:
-            return self.alive
-        mask = self.body.mask(where)
+        return self.alive if where is None else self._passing(where)[0]
+
+    def _passing(self, where: Condition) -> tuple[Mask, int]:
+        """`(n,)` rows that count and pass the filter, and how many payloads were read for it now."""
+        mask, read = self.body.filtered(where)
         if self.patches:
             mask, passes = mask.copy(), predicate(where)
             for row, (payload, _) in self.patches.items():
                 mask[row] = passes(key_id(self.body.key(row)), msgspec.json.decode(payload), self.vectors(row))
-        return mask if self.alive is None else mask & self.alive
+            read += len(self.patches)
+        return mask if self.alive is None else mask & self.alive, read
 
     def select(self, name: str, where: Condition | None) -> tuple[Selection, bool]:
         """The vectors by that name in rows that count and pass the filter; and whether they were known already."""
@@ -51,9 +54,12 @@ class Part:
                 return body.select(name, where, self.alive)
             if name not in body.vectors:
                 return Selection(None, 0), True
-            return body.among(name, self.allowed(where), None), False
-        allowed, has = self.allowed(where), body.vectors[name][1]
-        return selected(has if allowed is None else allowed & has), where is None
+            return body.among(name, *self._passing(where)), False
+        has = body.vectors[name][1]
+        if where is None:
+            return selected(has if self.alive is None else self.alive & has), True
+        allowed, read = self._passing(where)
+        return selected(allowed & has, read), False
 
     def find(self, key: bytes) -> int:
         """The row of a key that counts, or -1."""
