@@ -149,6 +149,11 @@ class _Collections(Collector):
         damaged = GaugeMetricFamily(
             "vss_collection_damaged_parts", "Indexes and columns that wait to be built again.", labels=["collection"]
         )
+        refused = GaugeMetricFamily(
+            "vss_index_builds_refused",
+            "Builds in a row whose answers were not good enough; the generation before them is served.",
+            labels=["collection"],
+        )
         scrubbed = GaugeMetricFamily(
             "vss_collection_scrubbed_timestamp_seconds",
             "When every file was read again and compared with its checksum.",
@@ -162,6 +167,7 @@ class _Collections(Collector):
             unreadable.add_metric([entry.name], found.unreadable is not None)
             refusing.add_metric([entry.name], found.refusing is not None)
             damaged.add_metric([entry.name], len(found.damage))
+            refused.add_metric([entry.name], found.refused.builds if found.refused else 0)
             try:
                 collection = self._engine.collection(entry.name)
                 view = collection.view()
@@ -172,7 +178,7 @@ class _Collections(Collector):
             backlog.add_metric([entry.name], collection.backlog())
             live.add_metric([entry.name], collection.live_size[0])
             generation.add_metric([entry.name], view.generation)
-        yield from (points, unindexed, backlog, live, generation, unreadable, refusing, damaged, scrubbed)
+        yield from (points, unindexed, backlog, live, generation, unreadable, refusing, damaged, refused, scrubbed)
 
     def _entries(self) -> list[Entry]:
         try:

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from vss.cores import usable_cores
 from vss.engines.local import MAX_UNINDEXED
 from vss.errors import invalid
+from vss.storage.accept import DEFAULT_MIN_RECALL
 from vss.storage.history import KEEP
 
 ELSEWHERE = frozenset(
@@ -63,6 +64,18 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(default=1.0, ge=0, le=8, description="from SIGTERM until new connections are refused")
     keep_generations: int = Field(
         default=KEEP, ge=1, description="that can be promoted, the current one included; the worker collects the others"
+    )
+    min_recall: float = Field(
+        default=DEFAULT_MIN_RECALL,
+        ge=0,
+        le=1,
+        description="recall@10 that a build of the worker has to reach",
+    )
+    build_share: float = Field(
+        default=0.5,
+        ge=0.01,
+        le=1,
+        description="part of the time that such a build works; else it pauses",
     )
     access_log: bool = Field(default=False, description="log every request, not only those that fail with 5xx")
 

@@ -30,6 +30,7 @@ from api.listeners import reserve_port
 from api.logs import start_logging, tell
 from api.run_folder import RunFolder
 from api.settings import Settings, read_settings
+from vss.cores import usable_cores
 from vss.errors import VssError
 from vss.storage.datadir import DataDir
 
@@ -84,7 +85,9 @@ class Supervisor:
             Child("reader", f"reader-{number}", server, {"VSS_ROLE": "reader"}) for number in range(1, settings.workers)
         ]
         jobs = ("-m", "api.cli", "worker", "--data", str(self._data.path))
-        self._workers = [Child("worker", "worker", jobs)] if worker else []
+        # Exact search in a build (numpy's OpenBLAS) would take every core, whatever threads the build was given.
+        blas = os.environ.get("OPENBLAS_NUM_THREADS", str(max(1, usable_cores() - 1)))
+        self._workers = [Child("worker", "worker", jobs, {"OPENBLAS_NUM_THREADS": blas})] if worker else []
         self._keeping: dict[Child, asyncio.Task[None]] = {}
         self._ending = asyncio.Event()
         self._signal = signal.SIGINT

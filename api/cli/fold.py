@@ -5,10 +5,11 @@ from __future__ import annotations
 from rich.console import Console
 
 from api.cli import bars, registry
-from api.cli.options import DEFAULT_DATA, Collection, Data
+from api.cli.options import DEFAULT_DATA, Collection, Data, MinRecall
 from vss.cores import usable_cores
 from vss.engines.local import LocalEngine
 from vss.jobs.remote import JobWriter
+from vss.storage.accept import DEFAULT_MIN_RECALL
 from vss.storage.datadir import DataDir
 from vss.storage.fold import fold as fold_parts
 from vss.storage.manifest import Manifest
@@ -18,8 +19,8 @@ ATTEMPTS = 5
 """How often a fold that another job overtook is done again."""
 
 
-def fold(collection: Collection, data: Data = DEFAULT_DATA) -> None:
-    """Turn live points and small segments into one indexed segment.
+def fold(collection: Collection, data: Data = DEFAULT_DATA, min_recall: MinRecall = DEFAULT_MIN_RECALL) -> None:
+    """Turn live points and small segments into one indexed segment, and serve it when it answers well enough.
 
     \b
     Example:
@@ -47,7 +48,13 @@ def fold(collection: Collection, data: Data = DEFAULT_DATA) -> None:
 
         def once() -> Manifest:
             return fold_parts(
-                target, JobWriter(folder), indexers, threads=usable_cores(), begin=begin, progress=progress
+                target,
+                JobWriter(folder),
+                indexers,
+                threads=usable_cores(),
+                min_recall=min_recall,
+                begin=begin,
+                progress=progress,
             )
 
         manifest = until_published(once, ATTEMPTS)

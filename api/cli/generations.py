@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -21,6 +22,7 @@ from vss.jobs.remote import PATIENCE_SECONDS, JobWriter, serves
 from vss.storage.catalog import Catalog
 from vss.storage.datadir import DataDir
 from vss.storage.history import KEEP
+from vss.storage.refusals import Refusals
 
 Number = Annotated[int, typer.Argument(min=1, help="The generation.")]
 
@@ -43,6 +45,10 @@ def generations(
         if generation is None:
             for one in list_generations(target):
                 _say(_line(one))
+            refused = Refusals(target.folder).read()
+            if refused is not None:
+                when = datetime.fromtimestamp(refused.at, UTC).isoformat(timespec="seconds")
+                _say(f"not published: {when} fold, build {refused.builds} in a row that was refused: {refused.what}")
             return
         described = describe_generation(target, generation)
         _say(_line(described.summary))
@@ -154,7 +160,8 @@ def purge(collection: Collection, data: Data = DEFAULT_DATA) -> None:
         engine.close()
     _say(
         f"{collection}: generation {purged.manifest.generation} is the only one, "
-        f"{purged.rewritten} segments rewritten, {purged.files} files and {purged.operations:,} log rows removed, {purged.bytes:,} bytes"
+        f"{purged.rewritten} segments rewritten, {purged.files} files and {purged.operations:,} log rows removed, "
+        f"{purged.bytes:,} bytes"
     )
 
 

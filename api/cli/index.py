@@ -19,12 +19,12 @@ from vss.jobs.embedding_cache import EmbeddingCache
 from vss.jobs.gate import Fields
 from vss.jobs.importer import Imported, Tools, run_import
 from vss.jobs.living import LivingCollection
-from vss.jobs.measure import DEFAULT_MIN_RECALL
 from vss.jobs.remote import JobWriter
 from vss.jobs.request import Import
 from vss.jobs.sources.files import KNOWN
 from vss.jobs.sources.systems import shown
 from vss.schema import AUTO, IndexSettings
+from vss.storage.accept import DEFAULT_MIN_RECALL
 from vss.storage.datadir import DataDir
 from vss.storage.imports import Mode
 from vss.types import Metric

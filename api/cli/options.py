@@ -19,4 +19,14 @@ Keep = Annotated[
         help="Generations that stay: the current one, and those that were current last.",
     ),
 ]
+MinRecall = Annotated[
+    float,
+    typer.Option(
+        "--min-recall",
+        min=0.0,
+        max=1.0,
+        envvar="VSS_MIN_RECALL",
+        help="Recall@10 that a built index must reach; else the current generation goes on serving.",
+    ),
+]
 Collection = Annotated[str, typer.Argument(help="Name of the collection.")]

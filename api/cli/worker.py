@@ -7,18 +7,26 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from api import lifeline
 from api.cli import registry
-from api.cli.options import DEFAULT_DATA, Data, Keep
+from api.cli.options import DEFAULT_DATA, Data, Keep, MinRecall
 from vss.cores import usable_cores
 from vss.jobs.remote import JobWriter, serves
 from vss.jobs.worker import Worker
+from vss.storage.accept import DEFAULT_MIN_RECALL
 from vss.storage.datadir import DataDir
 from vss.storage.history import KEEP
+
+NICE = 10
+
+DEFAULT_SHARE = 0.5
+"""Part of the time that a build works while a server serves."""
 
 STOP_SECONDS = 2.0
 """How long a build that is told to stop may take to clean up."""
@@ -35,9 +43,21 @@ def worker(
         int | None,
         typer.Option(min=1, help="Threads of a build.  [default: all cores, one less while a server serves]"),
     ] = None,
+    share: Annotated[
+        float,
+        typer.Option(
+            min=0.01,
+            max=1.0,
+            envvar="VSS_BUILD_SHARE",
+            help="Part of the time that a build works while a server serves; it pauses for the rest.",
+        ),
+    ] = DEFAULT_SHARE,
     keep: Keep = KEEP,
+    min_recall: MinRecall = DEFAULT_MIN_RECALL,
 ) -> None:
     """Fold collections by itself when they need it, until told to stop.
+
+    It yields to a server: lowest priority but for idle time, one core less, and pauses.
 
     One worker for each data directory: a second one waits until the first has ended. VSS_LOG=WARNING silences it.
 
@@ -47,7 +67,7 @@ def worker(
     """
     if "VSS_LOG" not in os.environ:
         log.setLevel(logging.INFO)  # one line for each fold
-    os.nice(10)
+    _yield_to_others()
     folder = DataDir(data)
     stop = threading.Event()
     job = Worker(
@@ -55,12 +75,24 @@ def worker(
         registry.indexers(),
         JobWriter(folder),
         threads=lambda: threads or max(1, usable_cores() - serves(folder)),
+        share=lambda: share if serves(folder) else 1.0,
         stop=stop,
         keep=keep,
+        min_recall=min_recall,
     )
     failed = _run_until_signal(job, stop)
     if failed is not None:
         raise failed
+
+
+def _yield_to_others() -> None:
+    """Lower the priority: of the processor, and with it of the disk (ionice(1) derives one from the other)."""
+    os.nice(NICE)
+    if os.getsid(0) == os.getpid():
+        # Where the kernel groups processes by session (sched(7), autogroup) only the group's own number counts against
+        # the server, which has another session. A session of somebody's shell is not ours to change.
+        with suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(NICE))
 
 
 def _run_until_signal(job: Worker, stop: threading.Event) -> BaseException | None:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from vss.errors import invalid
+from vss.storage import accept
 from vss.storage.manifest import SegmentRecord
-
-DEFAULT_MIN_RECALL = 0.90
 
 
 def best_recall(segment: SegmentRecord) -> dict[str, float]:
     """The best measured recall@10 of each vector name; 1 for an exact index."""
-    return {
-        name: max((point.recall for point in record.calibration), default=1.0)
-        for name, record in segment.vectors.items()
-    }
+    return {name: accept.best_recall(record) for name, record in segment.vectors.items()}
 
 
 def check_recall(segment: SegmentRecord, wanted: float) -> None:

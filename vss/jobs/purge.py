@@ -72,7 +72,18 @@ def purge(
         left = [one for one in now.segments if one.id == segment] if now else []
         if left:  # else a fold has written it anew meanwhile
             # Nothing is taken from its old index, where what is gone may have left its traces.
-            compact(collection, left, writer, indexers, threads=threads, progress=progress, source="purge", anew=True)
+            # However poor the new one is: what was asked for is that the data goes.
+            compact(
+                collection,
+                left,
+                writer,
+                indexers,
+                threads=threads,
+                progress=progress,
+                source="purge",
+                anew=True,
+                min_recall=0.0,
+            )
         return bool(left)
 
     collection.view()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from vss.errors import Code, VssError
 from vss.protocols import Indexers
+from vss.storage.accept import DEFAULT_MIN_RECALL
 from vss.storage.catalog import restore
 from vss.storage.catalog_copy import read_copy
 from vss.storage.collection import Collection
@@ -42,6 +43,7 @@ def rebuild(
     *,
     threads: int,
     progress: Progress = no_progress,
+    min_recall: float = DEFAULT_MIN_RECALL,
 ) -> Manifest | None:
     """Build again what is damaged and can be; None when nothing is. VssError (CORRUPT) when the rest is damaged too."""
     damaged = [
@@ -49,7 +51,16 @@ def rebuild(
     ]
     if not damaged:
         return None
-    return compact(collection, damaged, publisher, indexers, threads=threads, progress=progress, source="repair")
+    return compact(
+        collection,
+        damaged,
+        publisher,
+        indexers,
+        threads=threads,
+        progress=progress,
+        source="repair",
+        min_recall=min_recall,
+    )
 
 
 def go_back(name: str, collection: Collection, promote: Promote, indexers: Indexers) -> int:

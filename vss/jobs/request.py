@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from vss.errors import invalid
 from vss.jobs.dead_letters import DEFAULT_MAX_BAD_SHARE, OnError
 from vss.jobs.gate import Fields
-from vss.jobs.measure import DEFAULT_MIN_RECALL
 from vss.schema import DEFAULT_VECTOR, IndexSettings, Schema
+from vss.storage.accept import DEFAULT_MIN_RECALL
 from vss.types import Metric
 
 

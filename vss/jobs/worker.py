@@ -5,6 +5,9 @@ What no retained generation names it collects, each time that a collection has a
 About once a second it asks each log whether anything was committed (one PRAGMA), and reads the manifest of a new
 generation. `vss.storage.merge.due` says what needs a fold. No segment is opened before that.
 
+What was built is published when it answers well enough (`storage.accept`). Where it does not, the current generation
+goes on serving, and the same build is not tried again (`storage.refusals`).
+
 A second thread reads every file again, slowly, once a day (`vss.jobs.scrub`). Indexes and columns that it, or any other
 process, finds damaged are built again.
 """
@@ -24,6 +27,7 @@ from vss.jobs.repair import rebuild
 from vss.jobs.scrub import EVERY_SECONDS, paced, scrub
 from vss.protocols import Indexers
 from vss.schema import Schema
+from vss.storage.accept import DEFAULT_MIN_RECALL, Refused
 from vss.storage.catalog import Catalog, Entry
 from vss.storage.collection import Collection
 from vss.storage.compact import compact
@@ -32,6 +36,8 @@ from vss.storage.datadir import DataDir, WorkerLock
 from vss.storage.history import KEEP
 from vss.storage.manifest import Manifest, artifacts_of
 from vss.storage.merge import due, live_rows, survey, to_merge
+from vss.storage.refusals import Refusals
+from vss.types import Progress
 
 log = logging.getLogger("vss.worker")
 
@@ -40,6 +46,13 @@ POLL_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 600.0
 """How long a collection rests after a failed fold: doubled each time, up to this."""
+
+
+REFUSED_SECONDS = 10.0
+"""How often a collection is looked at whose last build was refused."""
+
+LONGEST_REST_SECONDS = 5.0
+"""How long a build pauses at most at a time."""
 
 
 class Stopped(Exception):
@@ -68,8 +81,10 @@ class _Watched:
 class Worker:
     """Folds what is due until it is stopped. Used by one thread; `stop` may be set by any.
 
-    threads: asked at each fold how many threads may build
-    keep:    generations that are retained
+    threads:    asked at each build how many threads may work
+    share:      asked at each build which part of the time it may work, above 0 to 1; it pauses for the rest
+    keep:       generations that are retained
+    min_recall: recall@10 that a build has to reach, 0 to 1
     """
 
     def __init__(
@@ -80,13 +95,17 @@ class Worker:
         *,
         threads: Callable[[], int],
         stop: threading.Event,
+        share: Callable[[], float] = lambda: 1.0,
         keep: int = KEEP,
+        min_recall: float = DEFAULT_MIN_RECALL,
     ) -> None:
         self._data = data
         self._indexers = indexers
         self._writer = writer
         self._keep = keep
         self._threads = threads
+        self._share = share
+        self._min_recall = min_recall
         self._stop = stop
         self._watched: dict[str, _Watched] = {}
 
@@ -202,8 +221,11 @@ class Worker:
         assert manifest is not None
         reason = due(survey(manifest, entry.schema, self._indexers))
         if reason is not None:
-            self._fold(entry, collection, manifest, reason)
-            watched.failures = 0
+            if self._fold(entry, collection, manifest, reason):
+                watched.failures = 0
+            else:
+                # Its files are nobody's now: they are collected with the next look.
+                watched.again, watched.collected = time.monotonic() + REFUSED_SECONDS, 0
             return  # what was published meanwhile is looked at in the next round
         watched.version, watched.seen, watched.failures = version, (generation, entry.schema), 0
 
@@ -216,11 +238,20 @@ class Worker:
         manifest = collection.current()
         if manifest is not None and any(one.sha256 in named for one in artifacts_of(manifest)):
             collection.change_schema(entry.schema)
-            published = rebuild(
-                collection, self._writer, self._indexers, threads=self._threads(), progress=self._check_stop
-            )
-            if published is not None:
-                log.info("%s: what was damaged is built again, generation %d", entry.name, published.generation)
+            try:
+                published = rebuild(
+                    collection,
+                    self._writer,
+                    self._indexers,
+                    threads=self._threads(),
+                    progress=self._paced(),
+                    min_recall=self._min_recall,
+                )
+            except Refused as error:
+                log.error("%s: what is damaged is not mended: %s", entry.name, error)
+            else:
+                if published is not None:
+                    log.info("%s: what was damaged is built again, generation %d", entry.name, published.generation)
         watched.mended = found
 
     def _collect(self, entry: Entry, watched: _Watched, generation: int) -> None:
@@ -239,14 +270,29 @@ class Worker:
                 f"{retired.operations:,}",
             )
 
-    def _fold(self, entry: Entry, collection: Collection, manifest: Manifest, reason: str) -> None:
+    def _fold(self, entry: Entry, collection: Collection, manifest: Manifest, reason: str) -> bool:
+        """False when the build was refused, or the refusal of an earlier one still stands."""
         merged = to_merge(manifest, entry.schema, self._indexers)
+        refusal = Refusals(collection.folder).read()
+        ids = frozenset(one.id for one in merged)
+        if refusal is not None and refusal.bars(ids, entry.schema.index, self._min_recall, time.time()):
+            return False
         rows, began = sum(map(live_rows, merged)), time.monotonic()
         threads = self._threads()
         log.debug("%s: folding %s rows with %d threads: %s", entry.name, f"{rows:,}", threads, reason)
-        published = compact(
-            collection, merged, self._writer, self._indexers, threads=threads, progress=self._check_stop
-        )
+        try:
+            published = compact(
+                collection,
+                merged,
+                self._writer,
+                self._indexers,
+                threads=threads,
+                progress=self._paced(),
+                min_recall=self._min_recall,
+            )
+        except Refused as error:
+            log.error("%s: a fold of %s rows was refused: %s", entry.name, f"{rows:,}", error)
+            return False
         log.info(
             "%s: folded %s rows of %d segments in %.1f s, generation %d: %s",
             entry.name,
@@ -256,10 +302,20 @@ class Worker:
             published.generation,
             reason,
         )
+        return True
 
-    def _check_stop(self, _: int) -> None:
-        if self._stop.is_set():
-            raise Stopped
+    def _paced(self) -> Progress:
+        """The progress of a build, which ends it when the worker is told to stop, and pauses it between two blocks."""
+        share, since = self._share(), time.monotonic()
+
+        def progress(_: int) -> None:
+            nonlocal since
+            worked = time.monotonic() - since
+            if self._stop.wait(min(LONGEST_REST_SECONDS, worked * (1 / share - 1))):
+                raise Stopped
+            since = time.monotonic()
+
+        return progress
 
     def _failed(self, entry: Entry, watched: _Watched, error: Exception, catalog: Catalog) -> None:
         """Say why, and leave the collection alone for a while."""

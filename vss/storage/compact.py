@@ -7,6 +7,7 @@ are dead by now get tombstones, new segments stay.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +18,7 @@ from msgspec.structs import replace
 from vss.errors import Code, VssError
 from vss.protocols import Indexers
 from vss.schema import Schema
+from vss.storage import accept
 from vss.storage.artifacts import ArtifactStore
 from vss.storage.build import Base, Block, SegmentBuilder, store_rows
 from vss.storage.collection import Collection
@@ -24,6 +26,7 @@ from vss.storage.manifest import Manifest, SegmentRecord, artifacts_of
 from vss.storage.merge import live_rows
 from vss.storage.npy import map_npy
 from vss.storage.publish import CHEAP_ATTEMPTS, Publisher, successor, until_published
+from vss.storage.refusals import Refusal, Refusals
 from vss.storage.segment import Segment
 from vss.storage.staging import staging_folder
 from vss.storage.view import Part
@@ -45,37 +48,60 @@ def compact(
     progress: Progress = no_progress,
     source: str = "fold",
     anew: bool = False,
+    min_recall: float = accept.DEFAULT_MIN_RECALL,
 ) -> Manifest:
-    """Make one indexed segment of `merged` and publish. `progress` counts indexed vectors.
+    """Make one indexed segment of `merged` and publish it when it passes `accept.check`.
 
     The largest of them comes first, so that the others can be inserted into its index, unless that is built `anew`.
-    source: what makes the generation, for people
-    Raises VssError: CONFLICT when another job merged the same segments meanwhile, CORRUPT.
+    progress:   counts indexed vectors; called with 0 while rows are copied
+    source:     what makes the generation, for people
+    min_recall: recall@10 that the index has to reach, 0 to 1
+    Raises VssError: CONFLICT when another job merged the same segments meanwhile, CORRUPT. `accept.Refused` when what
+    was built is not good enough: nothing changes but the note of it (`storage.refusals`).
     """
+    asked, refusals = collection.schema.index, Refusals(collection.folder)
     with ExitStack() as stack:
         staged = stack.enter_context(staging_folder(collection.staging, "fold"))
         _borrow(collection, merged, staged)
         builder = stack.enter_context(SegmentBuilder(collection.schema, staged / "segment"))
         sources: dict[str, Mask] = {}
+        opened: list[Segment] = []
         largest = max(merged, key=live_rows)
         for record in (largest, *(one for one in merged if one is not largest)):
             segment = Segment(record, collection.artifacts, indexers)
             stack.callback(segment.close)
+            opened.append(segment)
             anew = anew or bool(segment.damage)
             sources[record.id] = alive_rows(record, collection.artifacts)
             for block in blocks(Part(segment, segment.alive), collection.schema):
                 builder.add(block)
+                progress(0)
         built = None
         if builder.rows:
-            settings = collection.schema.index
             built = builder.finish(
                 collection.artifacts,
                 indexers,
-                settings,
+                asked,
                 threads=threads,
                 progress=progress,
                 extends=None if anew else Base(largest, sources[largest.id]),
             )
+            pairs = list(zip(opened, sources.values(), strict=True))
+            try:
+                accept.check(built, pairs, collection.artifacts, indexers, min_recall)
+            except accept.Refused as error:
+                before = refusals.read()
+                refusals.note(
+                    Refusal(
+                        what=error.message,
+                        at=time.time(),
+                        builds=before.builds + 1 if before else 1,
+                        segments=frozenset(sources),
+                        index=asked,
+                        min_recall=min_recall,
+                    )
+                )
+                raise
 
         def once() -> Manifest:
             manifest = collection.current()
@@ -85,7 +111,9 @@ def compact(
             publisher.publish(following)
             return following
 
-        return until_published(once, CHEAP_ATTEMPTS)
+        published = until_published(once, CHEAP_ATTEMPTS)
+        refusals.clear()
+        return published
 
 
 def _borrow(collection: Collection, merged: Sequence[SegmentRecord], staged: Path) -> None:

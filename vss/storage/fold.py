@@ -15,6 +15,7 @@ from msgspec import structs
 
 from vss.protocols import Indexers
 from vss.schema import IndexSettings, Schema
+from vss.storage.accept import DEFAULT_MIN_RECALL
 from vss.storage.build import SegmentBuilder
 from vss.storage.collection import Collection
 from vss.storage.compact import blocks, compact
@@ -68,13 +69,15 @@ def fold(
     indexers: Indexers,
     *,
     threads: int,
+    min_recall: float = DEFAULT_MIN_RECALL,
     begin: Progress = no_progress,
     progress: Progress = no_progress,
 ) -> Manifest:
     """Turn the live part, small segments and those with many tombstones into one indexed segment, and publish.
 
     `begin` is called with how many rows are merged, before `progress` counts indexed vectors.
-    Raises VssError (CONFLICT) when another job merged the same segments meanwhile.
+    min_recall: recall@10 that the index has to reach, 0 to 1
+    Raises VssError (CONFLICT) when another job merged the same segments meanwhile, and what `compact` raises.
     """
     collection.view()
     manifest = collection.current()
@@ -84,7 +87,7 @@ def fold(
     if not merged:
         return manifest
     begin(sum(map(live_rows, merged)))
-    return compact(collection, merged, publisher, indexers, threads=threads, progress=progress)
+    return compact(collection, merged, publisher, indexers, threads=threads, progress=progress, min_recall=min_recall)
 
 
 def without_dropped(record: SegmentRecord, schema: Schema) -> SegmentRecord:
