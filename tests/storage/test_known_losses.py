@@ -115,7 +115,7 @@ while True:
     print(left, code, flush=True)
     if code != -signal.SIGKILL:
         break
-    left += 5
+    left += 9
 """
 
 
@@ -156,7 +156,10 @@ def test_a_torn_tail_of_the_log_is_no_loss_and_a_lost_head_is_told(
     Safeguards: SQLite's frame checksums, for what was never acknowledged; the witness beside the log
     (`storage.proof.Witness`), for what was.
     """
-    for value in range(4):
+    engine.upsert("c", points(range(5), 0)).result()
+    engine.close()  # from here on the tables are in the file, and what follows is in the WAL only
+    engine = LocalEngine(engine.data, indexers, writable=True)
+    for value in range(1, 4):
         engine.upsert("c", points(range(value, value + 5), value)).result()
     before, log = contents(engine), engine.collection("c").log
     assert log.last_seq() == 20
@@ -178,13 +181,14 @@ def test_a_torn_tail_of_the_log_is_no_loss_and_a_lost_head_is_told(
         copy.with_name("log.db-wal").write_bytes(raw)
         again = LocalEngine(DataDir(folder), indexers, writable=True)
         if name in heads:
-            with pytest.raises(VssError, match=r"were acknowledged|lost its tables") as caught:
+            with pytest.raises(VssError, match="were acknowledged") as caught:
                 again.collection("c").view()
             assert caught.value.code is Code.CORRUPT
         else:
             assert contents(again) == before, name
             assert again.upsert("c", points(range(1), 9)).result() == 21
         again.close()
+    engine.close()
 
 
 def test_a_seal_of_nothing_but_patches_keeps_them(engine: LocalEngine, indexers: Indexers) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from indexers.native.reach import entries_of
 from indexers.registry import INDEXERS, kinds, native_compiled
 from tests.storage.conftest import DIM
 from vss.engines.local import LocalEngine
@@ -152,6 +153,17 @@ def test_a_graph_stays_whole_under_writers_and_merges(engine: LocalEngine, index
     ((graph, entries, segment),) = graphs(collection)
     assert wrong(graph, entries) == []
     assert len(graph) == len(held(collection)) == segment.record.rows
+
+
+def test_what_no_link_leads_to_gets_an_entry() -> None:
+    """pgvector #988: rows that only deleted ones led to. Safeguard: `indexers.native.reach.entries_of`."""
+    parts = np.array([[1, -1], [0, -1], [3, -1], [2, 0], [4, -1], [4, 5]], np.int32)[:, :2]
+    parts[4] = -1
+    entries = entries_of(parts, 1)
+    assert entries.tolist() == [1, 2, 4, 5]
+    parts[5] = [4, -1]
+    assert wrong(parts, np.array([1], np.int32)) == ["4 of 6 rows that no walk comes to"]
+    assert wrong(parts, entries_of(parts, 1)) == []
 
 
 def segment_id(segment: Segment, row: int) -> int:
