@@ -256,7 +256,7 @@ def measure(
         for method in Method:
             way = f"{method.value} alone"
             found[way] = measured.take(way, lambda ask=ask, method=method: ask(force=method)[0].rows)  # type: ignore[misc]
-        mask = segment.mask(where)
+        mask = segment.filtered(where)[0]
         measured.take(UNFILTERED, lambda query=query: raw.rows(query, K))  # type: ignore[misc]
         found[BITMAP] = measured.take(BITMAP, lambda query=query, mask=mask: raw.rows_allowed(query, K, mask)[0])  # type: ignore[misc]
         true = exact_search(query, data.vectors, K, data.metric, mask).rows

@@ -10,7 +10,6 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-import msgspec
 import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
@@ -37,6 +36,7 @@ from api.wire.query import (
 from vss.errors import Code, VssError, invalid
 from vss.protocols import Deadline
 from vss.search.examples import Strategy, average_vector, search_examples
+from vss.search.explain import explained
 from vss.search.retrieve import LOOP_MS, Found, cost_ms, search_async
 from vss.storage.view import View
 from vss.types import Metric, PointId, Role, Vectors
@@ -300,9 +300,7 @@ def _page(view: View, one: _Asked, milliseconds: float) -> _Page:
             )
         )
     complete = len(points) == query.limit
-    explain = None
-    if query.explain:
-        explain = {"plans": msgspec.to_builtins(found.plans), "search_ms": milliseconds, "seq": view.seq}
+    explain = explained(view, found, milliseconds) if query.explain else None
     return _Page(points, complete, None if complete else reason, explain)
 
 

@@ -12,6 +12,7 @@ from api.operations import Operation
 from api.service import Service
 from api.wire.base import decode
 from api.wire.recommend import RecommendedReply, RecommendReply, RecommendWire, read_recommend
+from vss.search.explain import explained
 from vss.search.recommend import recommend
 from vss.types import Metric
 
@@ -66,6 +67,8 @@ async def recommend_points(service: Service, request: Request) -> Response:
     if not complete:
         extra["reason"] = f"only {len(points)} match"
         service.metrics.short.labels(name).inc()
+    if wire.vss and wire.vss.explain:
+        extra["explain"] = explained(view, done.found, done.timings_ms["retrieve"])
     return answer(request, result, view=view, vss=extra)
 
 

@@ -30,9 +30,10 @@ class RerankWire(Wire):
 
 
 class VssRecommend(Wire):
-    """The recall of the retrieval, and the model's fingerprint to insist on."""
+    """The recall of the retrieval, whether to explain, and the model's fingerprint to insist on."""
 
     recall: float | None = None
+    explain: bool = False
     fingerprint: str | None = None
 
 

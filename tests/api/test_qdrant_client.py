@@ -258,7 +258,11 @@ def test_the_answer_says_its_generation_and_whether_it_is_complete(http: httpx.C
     answer = http.post(f"/collections/{filled}/points/query", json=few)
     said = answer.json()["vss"]
     assert (said["generation"], said["complete"], said["reason"]) == (0, False, "only 2 match")
-    assert said["explain"]["plans"][0]["plan"]["method"] == "scan"
+    (plan,) = said["explain"]["plans"]
+    assert (plan["segment"], plan["method"], plan["effort"]) == (None, "scan", None)
+    assert (plan["matching"], plan["selectivity"]) == (2, 2 / plan["rows"])
+    assert (plan["filter_known"], plan["payloads_read"]) == (False, plan["rows"])
+    assert 0 < plan["filter_ms"] < plan["milliseconds"] <= said["explain"]["search_ms"]
     assert answer.headers["vss-complete"] == "false"
     assert answer.headers["vss-reason"] == "only 2 match"
     enough = http.post(f"/collections/{filled}/points/query", json={"query": 1, "limit": 5})

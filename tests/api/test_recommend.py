@@ -121,3 +121,15 @@ def test_fewer_than_asked_for_is_said(http: httpx.Client) -> None:
     assert answer.json()["vss"]["reason"] == "only 6 match"
     assert "payload" not in answer.json()["result"]["points"][0]
     assert ask(http, positive=[1], limit=6)["vss"]["complete"] is True
+
+
+def test_it_explains_itself_as_a_search_does(http: httpx.Client) -> None:
+    even = {"must": [{"key": "even", "match": {"value": True}}]}
+    said = ask(http, positive=[1], filter=even, vss={"explain": True})["vss"]["explain"]
+    body = {"query": 1, "filter": even, "vss": {"explain": True}}
+    searched = http.post("/collections/books/points/query", json=body).json()["vss"]["explain"]
+    assert said.keys() == searched.keys()
+    (plan,), (same,) = said["plans"], searched["plans"]
+    assert plan.keys() == same.keys()
+    assert (plan["method"], plan["matching"], plan["selectivity"]) == ("scan", 3, 3 / len(TEXTS))
+    assert "explain" not in ask(http, positive=[1])["vss"]

@@ -97,7 +97,7 @@ def search_examples(
             hits = Hits(np.where(hits.rows >= 0, rows[hits.rows], -1), hits.scores)
         answers.append((number, hits))
         plan = Plan(Method.SCAN, len(vectors), selection.count, None, f"{strategy.value} has no graph")
-        plans.append(part_plan(number, plan, known, started, filtered))
+        plans.append(part_plan(number, plan, (selection, known), started, filtered))
     return merged(answers, 0, k, available, tuple(plans))
 
 

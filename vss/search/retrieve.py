@@ -29,21 +29,32 @@ FILTER_MS_PER_LIVE_ROW = 0.003
 class PartPlan:
     """What one part did.
 
-    part:         its number in the view
-    filter_known: whether it was known which of its vectors pass, from an earlier query
-    filter_ms:    of finding that out; part of `milliseconds`
+    part:          its number in the view
+    filter_known:  whether it was known which of its vectors pass, from an earlier query
+    filter_ms:     of finding that out; part of `milliseconds`
+    payloads_read: for finding it out now
     """
 
     part: int
     plan: Plan
     filter_known: bool
     filter_ms: float
+    payloads_read: int
     milliseconds: float
 
 
-def part_plan(part: int, plan: Plan, filter_known: bool, started: float, filtered: float) -> PartPlan:
-    """What a part did that started then, knew then which vectors pass, and has finished now (`time.perf_counter`)."""
-    return PartPlan(part, plan, filter_known, (filtered - started) * 1000, (time.perf_counter() - started) * 1000)
+def part_plan(part: int, plan: Plan, chosen: tuple[Selection, bool], started: float, filtered: float) -> PartPlan:
+    """What a part did that started then, knew then which vectors pass (`Part.select`), and has finished now
+    (`time.perf_counter`)."""
+    selection, known = chosen
+    return PartPlan(
+        part=part,
+        plan=plan,
+        filter_known=known,
+        filter_ms=(filtered - started) * 1000,
+        payloads_read=0 if known else selection.read,
+        milliseconds=(time.perf_counter() - started) * 1000,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +109,7 @@ def search(
             continue
         plan = plan_part(part, using, selection, k=k, exact=exact, effort=effort, recall=recall, force=force)
         answers.append((number, _carry_out(part, plan, queries, using, k, metric, selection, exact=exact)))
-        plans.append(part_plan(number, plan, known, started, filtered))
+        plans.append(part_plan(number, plan, (selection, known), started, filtered))
     return [merged(answers, query, k, available, tuple(plans)) for query in range(len(queries))]
 
 
