@@ -33,6 +33,10 @@ class _File(msgspec.Struct):
     aliases: list[tuple[str, str]]
 
 
+# Made here, where one thread imports: two threads that decode a struct for the first time at once crash msgspec 0.22.
+_decode_file = msgspec.json.Decoder(_File).decode
+
+
 def checksum(copied: Copied) -> str:
     """Of everything in it."""
     return hashlib.sha256(
@@ -60,7 +64,7 @@ def write_copy(path: Path, copied: Copied) -> None:
 def read_copy(path: Path) -> Copied | None:
     """What was written; None when there is none, or it is damaged."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=_File)
+        found = _decode_file(path.read_bytes())
     except (OSError, ValueError):
         return None
     copied = Copied(found.number, [(name, id_, bytes(raw)) for name, id_, raw in found.collections], found.aliases)

@@ -30,6 +30,10 @@ class Finding(msgspec.Struct, frozen=True):
     found: str
 
 
+# Made here, where one thread imports: two threads that decode a struct for the first time at once crash msgspec 0.22.
+_decode_findings = msgspec.json.Decoder(dict[str, Finding]).decode
+
+
 class DamageList:
     """The findings of one collection. Safe from any thread and process: a lost entry is found again."""
 
@@ -76,7 +80,7 @@ class DamageList:
 
     def _read(self) -> dict[str, Finding]:
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=dict[str, Finding])
+            return _decode_findings(self._path.read_bytes())
         except (OSError, ValueError):
             return {}
 

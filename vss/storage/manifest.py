@@ -150,14 +150,14 @@ def read_manifest(folder: Path, generation: int, sha256: str) -> Manifest:
             f"the manifest of generation {generation} was changed after it was published",
             hint="restore the collection from a snapshot",
         )
-    found = msgspec.json.decode(data, type=_FormatOnly).format
+    found = _decode_format(data).format
     if found > FORMAT:
         raise VssError(
             Code.UNSUPPORTED,
             f"generation {generation} has format {found}, this program reads up to {FORMAT}",
             hint="start a newer version of vss",
         )
-    return msgspec.json.decode(data, type=Manifest)
+    return _decode_manifest(data)
 
 
 def artifacts_of(value: object) -> set[Artifact]:
@@ -180,3 +180,8 @@ def manifest_path(folder: Path, generation: int) -> Path:
 
 class _FormatOnly(msgspec.Struct):
     format: int
+
+
+# Made here, where one thread imports: two threads that decode a struct for the first time at once crash msgspec 0.22.
+_decode_format = msgspec.json.Decoder(_FormatOnly).decode
+_decode_manifest = msgspec.json.Decoder(Manifest).decode

@@ -94,6 +94,10 @@ class Hold(msgspec.Struct, frozen=True):
     seq: int
 
 
+# Made here, where one thread imports: two threads that decode a struct for the first time at once crash msgspec 0.22.
+_decode_hold = msgspec.json.Decoder(Hold).decode
+
+
 def hold_log(folder: Path, collection: str, seq: int) -> None:
     """Keep the operations after `seq` in a collection's log as long as the folder stays. For a job that may go on
     after its process was killed that is until somebody removes the folder."""
@@ -106,7 +110,7 @@ def held_seq(collection: str, *stagings: Path) -> int | None:
     for staging in stagings:
         for path in staging.glob(f"*/{HOLD}"):
             with suppress(OSError, msgspec.MsgspecError):
-                hold = msgspec.json.decode(path.read_bytes(), type=Hold)
+                hold = _decode_hold(path.read_bytes())
                 if hold.collection == collection:
                     held.append(hold.seq)
     return min(held, default=None)
