@@ -19,6 +19,7 @@ from vss.engines.local import MAX_UNINDEXED
 from vss.errors import invalid
 from vss.storage.accept import DEFAULT_MIN_RECALL
 from vss.storage.history import KEEP
+from vss.storage.merge import DEFAULT_SHARE
 
 ELSEWHERE = frozenset(
     {"VSS_LOG", "VSS_DEBUG", "VSS_LIFELINE", "VSS_PRECISION", "VSS_ROLE", "VSS_RUN_FOLDER", "VSS_WRITE_DOCS"}
@@ -72,7 +73,7 @@ class Settings(BaseSettings):
         description="recall@10 that a build of the worker has to reach",
     )
     build_share: float = Field(
-        default=0.5,
+        default=DEFAULT_SHARE,
         ge=0.01,
         le=1,
         description="part of the time that such a build works; else it pauses",

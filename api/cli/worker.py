@@ -22,11 +22,9 @@ from vss.jobs.worker import Worker
 from vss.storage.accept import DEFAULT_MIN_RECALL
 from vss.storage.datadir import DataDir
 from vss.storage.history import KEEP
+from vss.storage.merge import DEFAULT_SHARE
 
 NICE = 10
-
-DEFAULT_SHARE = 0.5
-"""Part of the time that a build works while a server serves."""
 
 STOP_SECONDS = 2.0
 """How long a build that is told to stop may take to clean up."""

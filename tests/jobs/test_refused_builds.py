@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
@@ -185,6 +186,35 @@ def test_rows_that_are_not_the_points_that_were_merged_are_refused(engine: Local
     with pytest.raises(accept.Refused, match="is not the point that was merged"):
         fold(engine.collection("c"), engine, cast(Indexers, Misplaced()), threads=1)
     assert engine.collection("c").current() == before
+
+
+class Clock(threading.Event):
+    """Nobody stops; keeps how long it was waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waited.append(timeout or 0.0)
+        return False
+
+
+@pytest.mark.parametrize("share", [1.0, 0.1])
+def test_a_build_pauses_for_the_part_of_the_time_that_is_not_its_own(engine: LocalEngine, share: float) -> None:
+    clock = Clock()
+    job = Worker(engine.data, INDEXERS, cast(Writer, engine), threads=lambda: 1, stop=clock, share=lambda: share)
+    began = time.monotonic()
+    look(job, engine)
+    worked = time.monotonic() - began
+    after = engine.collection("c").current()
+    assert after is not None
+    assert after.source == "fold"
+    if share == 1.0:
+        assert sum(clock.waited) == 0
+    else:
+        assert len(clock.waited) >= 2
+        assert 0 < sum(clock.waited) <= 9 * worked
 
 
 def test_who_accepts_less_gets_it_and_what_was_accepted_once_stays_so(engine: LocalEngine) -> None:

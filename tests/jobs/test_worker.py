@@ -14,11 +14,14 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 
 from indexers.registry import INDEXERS
 from tests.api.clusters import clustered, scores
+from tests.api.serve_process import ServeProcess
 from tests.api.server_process import ServerProcess
+from vss.cores import usable_cores
 from vss.engines.local import LocalEngine
 from vss.jobs.journal import Begin, Checkpoint, take
 from vss.points import Point
@@ -206,6 +209,23 @@ def test_a_second_worker_waits_and_takes_over_when_the_first_dies(sealed: Path) 
             second.says("c: folded 6,000 rows")
             assert kinds(sealed) == ["faiss_hnsw"]
             assert second.stop() == 0
+
+
+def test_what_a_server_starts_yields_to_it(tmp_path: Path) -> None:
+    server = ServeProcess(tmp_path / "data", 2, "--worker", models="[]")
+    try:
+        until(lambda: "vss.worker: watching" in server.said(), server.said)
+        found = {}
+        for child in psutil.Process(server.process.pid).children():
+            environment = child.environ()
+            role = environment.get("VSS_ROLE", "worker")
+            found[role] = (os.getpriority(os.PRIO_PROCESS, child.pid), int(environment["OPENBLAS_NUM_THREADS"]))
+            group = Path(f"/proc/{child.pid}/autogroup")  # of its session: the kernel weighs these, where it has them
+            if role == "worker" and group.exists():
+                assert group.read_text().split()[-1] == "10"
+        assert found == {"writer": (0, 1), "reader": (0, 1), "worker": (10, max(1, usable_cores() - 1))}
+    finally:
+        server.kill()
 
 
 def test_a_waiting_worker_can_be_stopped(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from vss.storage.damage import NOT_THERE, Stamp
 from vss.storage.datadir import DataDir, WorkerLock
 from vss.storage.history import KEEP
 from vss.storage.manifest import Manifest, artifacts_of
-from vss.storage.merge import due, live_rows, survey, to_merge
+from vss.storage.merge import UNINDEXED_ROWS, due, live_rows, survey, to_merge
 from vss.storage.refusals import Refusals
 from vss.types import Progress
 
@@ -50,6 +50,9 @@ LONGEST_PAUSE_SECONDS = 600.0
 
 REFUSED_SECONDS = 10.0
 """How often a collection is looked at whose last build was refused."""
+
+BEHIND_ROWS = 3 * UNINDEXED_ROWS
+"""Points that wait for an index and are scanned by every query, past which a build does not pause."""
 
 LONGEST_REST_SECONDS = 5.0
 """How long a build pauses at most at a time."""
@@ -244,7 +247,7 @@ class Worker:
                     self._writer,
                     self._indexers,
                     threads=self._threads(),
-                    progress=self._paced(),
+                    progress=self._paced(self._share()),
                     min_recall=self._min_recall,
                 )
             except Refused as error:
@@ -278,7 +281,7 @@ class Worker:
         if refusal is not None and refusal.bars(ids, entry.schema.index, self._min_recall, time.time()):
             return False
         rows, began = sum(map(live_rows, merged)), time.monotonic()
-        threads = self._threads()
+        threads, waiting = self._threads(), survey(manifest, entry.schema, self._indexers).unindexed
         log.debug("%s: folding %s rows with %d threads: %s", entry.name, f"{rows:,}", threads, reason)
         try:
             published = compact(
@@ -287,7 +290,7 @@ class Worker:
                 self._writer,
                 self._indexers,
                 threads=threads,
-                progress=self._paced(),
+                progress=self._paced(1.0 if waiting > BEHIND_ROWS else self._share()),
                 min_recall=self._min_recall,
             )
         except Refused as error:
@@ -304,9 +307,9 @@ class Worker:
         )
         return True
 
-    def _paced(self) -> Progress:
+    def _paced(self, share: float) -> Progress:
         """The progress of a build, which ends it when the worker is told to stop, and pauses it between two blocks."""
-        share, since = self._share(), time.monotonic()
+        since = time.monotonic()
 
         def progress(_: int) -> None:
             nonlocal since
