@@ -125,16 +125,17 @@ Vectors vectors_of(const py::array &given) {
 // The rows that a mask lets through. A mask that changes meanwhile gives others, never more than were counted.
 std::vector<std::int32_t> listed(const std::uint8_t *mask, std::size_t count) {
     const std::size_t most = allowed_of(mask, count);
-    std::vector<std::int32_t> rows(most + 1);  // one place more, which what is not allowed goes to
     constexpr std::size_t kBlock = 64;  // that none of so many is allowed is what a processor guesses well
+    std::vector<std::int32_t> rows(most + kBlock);  // what is not allowed, or was not counted, goes to the places more
     std::size_t found = 0;
     for (std::size_t first = 0; first < count; first += kBlock) {
         const std::size_t end = std::min(count, first + kBlock);
         if (allowed_of(mask + first, end - first) == 0) continue;
         for (std::size_t row = first; row < end; ++row) {
             rows[found] = static_cast<std::int32_t>(row);
-            found += static_cast<std::size_t>((mask[row] != 0) & (found < most));
+            found += static_cast<std::size_t>(mask[row] != 0);
         }
+        found = std::min(found, most);
     }
     rows.resize(found);
     return rows;
