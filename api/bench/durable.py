@@ -1,6 +1,7 @@
 """Durable writes: what batches reach beside raw SQLite, and how single writes share the syncs of the disk.
 
-upserts         in batches, each on disk before the next is sent: the engine's, over HTTP, and raw SQLite's
+upserts         in batches, each on disk before the next is sent: the engine's, over HTTP by one connection and by
+                `CONNECTIONS`, and raw SQLite's; and what only reading the JSON of these requests takes
 single_upserts  one point each by `WRITERS` at once: syncs for each write, and how many commits one waits
 """
 
@@ -22,9 +23,11 @@ import msgspec
 import numpy as np
 
 from api.bench.http_client import Connection, request
+from api.bench.load_cpu import cpu_seconds
 from api.bench.report import Report, ratios, rounds, spread
 from api.bench.write import Plan, Processors
 from api.demo.process import Server, choose_port
+from api.wire.upserts import decode_upsert
 from indexers.registry import INDEXERS
 from vss.engines.local import LocalEngine
 from vss.errors import Code, VssError
@@ -38,14 +41,20 @@ from vss.types import Metric, Progress, Vectors
 BATCH = 100
 """Points of an upsert."""
 
+CONNECTIONS = 4
+
 WRITERS = 32
 
 PAYLOAD = b'{"name":"a point of the benchmark","price":12.5,"tags":["new","small"]}'
 
 
 def upserts(report: Report, vectors: Vectors, metric: Metric, scratch: Path, plan: Plan, progress: Progress) -> None:
-    """Points per second in batches of `BATCH`. HTTP: one connection, one request at a time, JSON of the same rows."""
+    """Points per second in batches of `BATCH`. HTTP: JSON of the same rows, one request at a time on a connection.
+
+    CPU of HTTP is the server's.
+    """
     cpu = Processors()
+    bodies = _bodies(vectors, BATCH)
 
     def ours() -> float:
         points = _points(vectors)
@@ -78,10 +87,27 @@ def upserts(report: Report, vectors: Vectors, metric: Metric, scratch: Path, pla
 
     with _served(scratch) as server:
 
-        def http() -> float:
-            return len(vectors) / _sent(server, vectors, metric, BATCH, connections=1)
+        def http(connections: int) -> float:
+            before = sum(cpu_seconds(server.pid).values())
+            seconds = _sent(server, vectors, metric, BATCH, connections=connections)
+            cpu.add(f"http_{connections}", sum(cpu_seconds(server.pid).values()) - before)
+            return len(vectors) / seconds
 
-        rates = rounds({"engine": ours, "http": http, "sqlite": theirs}, plan.repetitions, progress)
+        def json() -> float:
+            with cpu.of("json"):
+                began = time.perf_counter()
+                for body in bodies:
+                    decode_upsert(body)
+                return len(vectors) / (time.perf_counter() - began)
+
+        runs = {
+            "engine": ours,
+            "http_1": lambda: http(1),
+            f"http_{CONNECTIONS}": lambda: http(CONNECTIONS),
+            "json": json,
+            "sqlite": theirs,
+        }
+        rates = rounds(runs, plan.repetitions, progress)
     report.write(
         "upserts",
         n=len(vectors),
@@ -90,11 +116,10 @@ def upserts(report: Report, vectors: Vectors, metric: Metric, scratch: Path, pla
         batch=BATCH,
         payload_bytes=len(PAYLOAD),
         repetitions=plan.repetitions,
-        engine_points_per_s=spread(rates["engine"]),
-        http_points_per_s=spread(rates["http"]),
-        sqlite_points_per_s=spread(rates["sqlite"]),
+        body_bytes=len(bodies[0]),
+        **{f"{name}_points_per_s": spread(rates[name]) for name in runs},
         ratio=ratios(rates["engine"], rates["sqlite"]),
-        http_ratio=ratios(rates["http"], rates["sqlite"]),
+        **{f"{name}_ratio": ratios(rates[name], rates["sqlite"]) for name in runs if name not in ("engine", "sqlite")},
         sqlite=apsw.sqlite_lib_version(),
         **cpu.fields("engine", "sqlite"),
     )
@@ -198,15 +223,19 @@ def _served(scratch: Path) -> Iterator[Server]:
     shutil.rmtree(folder)
 
 
+def _bodies(vectors: Vectors, batch: int) -> list[bytes]:
+    payload = msgspec.Raw(PAYLOAD)
+    rows = [{"id": row, "vector": one, "payload": payload} for row, one in enumerate(vectors.tolist())]
+    return [msgspec.json.encode({"points": rows[start : start + batch]}) for start in range(0, len(rows), batch)]
+
+
 def _sent(server: Server, vectors: Vectors, metric: Metric, batch: int, *, connections: int) -> float:
     """Seconds until the vectors are written to a new collection, `batch` to a request. VssError when one is refused."""
     name = f"c-{secrets.token_hex(4)}"
     body = {"vectors": {"size": vectors.shape[1], "distance": metric.value}}
     httpx.put(f"{server.url}/collections/{name}", json=body, trust_env=False).raise_for_status()
     host = server.url.removeprefix("http://")
-    payload = msgspec.Raw(PAYLOAD)
-    rows = [{"id": row, "vector": one, "payload": payload} for row, one in enumerate(vectors.tolist())]
-    bodies = [msgspec.json.encode({"points": rows[start : start + batch]}) for start in range(0, len(rows), batch)]
+    bodies = _bodies(vectors, batch)
     seconds = asyncio.run(
         _all_answered(
             host, [request("PUT", f"/collections/{name}/points?wait=true", host, one) for one in bodies], connections

@@ -141,6 +141,10 @@ class Processors:
         yield
         self._seconds.setdefault(name, []).append(time.process_time() - began)
 
+    def add(self, name: str, seconds: float) -> None:
+        """Count a run of another process."""
+        self._seconds.setdefault(name, []).append(seconds)
+
     def fields(self, ours: str, baseline: str) -> dict[str, Any]:
         """The seconds of both, and how often the baseline's hold ours: below 1 where ours needs more."""
         return {

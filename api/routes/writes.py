@@ -136,17 +136,22 @@ class Asked:
     dry_run: bool = False
     batch: bool = False
 
+    def drafts(self) -> list[Drafted]:
+        """The steps whose points are still drafts."""
+        return [step for step in self.steps if isinstance(step, Drafted)]
+
     def report(self) -> dict[str, Any]:
-        """What the answer says about points that were skipped; nothing where none could be."""
+        """What the answer says beside the result: how many steps a batch had, and which points were skipped."""
         drafted = [(place, one) for place, one in enumerate(self.steps) if isinstance(one, Drafted)]
+        said: dict[str, Any] = {"operations": len(self.steps) if self.batch else None}
         if not any(one.skipping for _, one in drafted):
-            return {}
+            return said
         items = [
             item
             for place, one in drafted
             for item in refused_items(one.draft.bad, one.draft.ids, place if self.batch else None)
         ]
-        return report(items, sum(len(one.draft.ids) for _, one in drafted) - len(items))
+        return said | report(items, sum(len(one.draft.ids) for _, one in drafted) - len(items))
 
 
 def _reader(kind: type[W], reader: Callable[[W, Schema], Step]) -> Callable[[bytes, Schema], Asked]:
@@ -170,30 +175,37 @@ async def _write(service: Service, request: Request, read: Callable[[bytes, Sche
         known = await asyncio.to_thread(service.engine.remembered, name, once.key, once.digest)
         if known is not None and known.done == known.whole:
             return _written(request, known.seq, wait, msgspec.json.decode(known.report), replayed=True)
-    asked = await _maybe_in_thread(len(body), partial(read, body, schema))
-    drafts = [step for step in asked.steps if isinstance(step, Drafted)]
-    for one in drafts:
-        _check_fingerprint(service, one, schema)
-    await _embed(service, name, [one.draft for one in drafts], schema, deadline_of(request))
-    said = {"operations": len(asked.steps) if asked.batch else None} | asked.report()
-    if once is not None:
-        once = msgspec.structs.replace(once, report=msgspec.json.encode(said))
+    deadline = deadline_of(request)
 
-    def write() -> Future[int]:
+    def write(asked: Asked) -> Future[int]:
         changes = [step.change() if isinstance(step, Drafted) else step for step in asked.steps]
-        return service.engine.write(name, changes, once)
+        answered = once
+        if once is not None:
+            answered = msgspec.structs.replace(once, report=msgspec.json.encode(asked.report()))
+        return service.engine.write(name, changes, answered)
 
-    def preview() -> Response:
+    def preview(asked: Asked) -> Response:
         (step,) = asked.steps
         points = service.engine.preview(name, step.change() if isinstance(step, Drafted) else step)
         seq = service.engine.collection(name).view().seq
-        return _written(request, seq, wait, said | {"dry_run": True, "points": points})
+        return _written(request, seq, wait, asked.report() | {"dry_run": True, "points": points})
 
-    if asked.dry_run:
-        return await asyncio.to_thread(preview)
-    written = await _maybe_in_thread(len(body), write)
+    def begin() -> tuple[Asked, Future[int] | None]:
+        """Read the body, and write at once what waits for no model: each change of threads waits for its turn."""
+        asked = read(body, schema)
+        for one in asked.drafts():
+            _check_fingerprint(service, one, schema)
+        waits = asked.dry_run or any(one.draft.texts for one in asked.drafts())
+        return asked, None if waits else write(asked)
+
+    asked, written = await _maybe_in_thread(len(body), begin)
+    if written is None:
+        await _embed(service, name, [one.draft for one in asked.drafts()], schema, deadline)
+        if asked.dry_run:
+            return await asyncio.to_thread(preview, asked)
+        written = await _maybe_in_thread(len(body), partial(write, asked))
     # A client that goes away meanwhile does not take its write back.
-    return _written(request, await asyncio.shield(asyncio.wrap_future(written)), wait, said)
+    return _written(request, await asyncio.shield(asyncio.wrap_future(written)), wait, asked.report())
 
 
 def _written(request: Request, seq: int, wait: bool, said: dict[str, Any], *, replayed: bool = False) -> Response:

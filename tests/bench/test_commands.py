@@ -130,7 +130,7 @@ def test_write_sets_each_beside_its_baseline(tmp_path: Path) -> None:
     assert set(figures["imported_vectors"]["cpu_ratio"]) == SPREAD
     assert figures["imported_texts"]["texts"] == 40
     assert figures["upserts"]["batch"] == 100
-    assert set(figures["upserts"]["http_ratio"]) == SPREAD
+    assert set(figures["upserts"]["http_1_ratio"]) == set(figures["upserts"]["json_ratio"]) == SPREAD
     shared = figures["single_upserts"]
     assert shared["engine_syncs_per_write"] <= 0.2
     assert 1 <= shared["engine_wait_commits"]["p50"] <= shared["engine_wait_commits"]["p99"] <= 3
@@ -184,3 +184,20 @@ def test_a_rate_at_a_recall_lies_between_the_efforts_around_it() -> None:
     assert curve.rate_at(0.98, "batch") == pytest.approx([100, 10])
     assert curve.rate_at(0.99, "batch") == []
     assert [curve.reach(recall) for recall in (0.8, 0.96, 0.99)] == ["least effort", "interpolated", "not reached"]
+
+
+def test_churn_tells_of_recall_and_disk_beside_rates(tmp_path: Path) -> None:
+    lines, _ = bench(
+        *("write", "--part", "churn", "--n", "400", "--seconds", "1", "--repetitions", "1", "--times", "2"),
+        *("--connections", "2", "--data", str(tmp_path)),
+    )
+    searched, replaced = lines
+    assert [searched["figure"], replaced["figure"]] == ["searched_while_written", "replaced"]
+    assert set(searched["ratio"]) == set(searched["p99_ratio"]) == SPREAD
+    assert searched["upserts_failed"] == [{}]
+    assert searched["upserts_per_s"]["median"] > 0
+    assert searched["static_recall"]["min"] == searched["written_recall"]["min"] == 1.0  # so few are scanned
+    assert set(replaced["recall_difference"].values()) == {0.0}
+    assert replaced["segments"] == [{"points": 400, "deleted": 0}]
+    assert replaced["bytes_ratio"]["kept_1"] <= 1.3
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
