@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,10 +20,19 @@ from vss.errors import VssError, invalid
 
 
 async def create_payload_index(service: Service, request: Request) -> Response:
-    """Say what type a payload field has. Filters need it not: every field is a column as soon as it is folded."""
+    """Say what type a payload field has. Filters need it not: every field is a column as soon as it is sealed.
+
+    Old segments, and those with very many fields, may lack the column: they get it, before the answer with `wait`.
+    """
+    name = request.path_params["collection"]
     path, kind = read_payload_index(decode(await request.body(), CreateIndexWire))
-    await asyncio.to_thread(service.engine.set_payload_index, request.path_params["collection"], path, kind)
-    return _changed(service, request)
+    await asyncio.to_thread(service.engine.set_payload_index, name, path, kind)
+    if read_flag(request, "wait"):
+        await asyncio.to_thread(service.engine.add_columns, name, path)
+        return _changed(service, request)
+    response = _changed(service, request)
+    response.background = BackgroundTask(service.engine.add_columns, name, path)
+    return response
 
 
 async def delete_payload_index(service: Service, request: Request) -> Response:

@@ -27,6 +27,7 @@ from vss.storage.history import Retired
 from vss.storage.manifest import Manifest
 from vss.storage.promote import check_generation, restored_schema
 from vss.storage.publish import CHEAP_ATTEMPTS, publish, until_published
+from vss.storage.recolumn import add_columns
 from vss.types import PointId
 
 MAX_UNINDEXED = 200_000
@@ -148,6 +149,11 @@ class LocalEngine:
         left = {one: vector for one, vector in schema.vectors.items() if one != vector_name}
         self._change_schema(name, replace(schema, vectors=left))
         self._drop_leftovers(name)
+
+    def add_columns(self, name: str, path: str) -> None:
+        """Give segments the columns of a payload path that they lack (`vss.storage.recolumn`)."""
+        self._writing()
+        add_columns(self.collection(name), path, self)
 
     def set_payload_index(self, name: str, path: str, kind: str) -> None:
         """Declare a payload field."""

@@ -28,7 +28,7 @@ from vss.storage.publish import Publisher
 from vss.storage.segment import Segment
 from vss.types import Progress, no_progress
 
-OF_THE_LOG = frozenset({"seal", "fold", "repair"})
+OF_THE_LOG = frozenset({"seal", "fold", "repair", "columns"})
 """Sources of generations that hold nothing but what the log and the generation before them held."""
 
 

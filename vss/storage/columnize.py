@@ -89,7 +89,9 @@ class ColumnsBuilder:
     complete:        whether every other path has its columns; `shapes_complete` says the same of shapes
     """
 
-    def __init__(self) -> None:
+    def __init__(self, only: str | None = None) -> None:
+        """only: the one path whose columns are made; None for all."""
+        self._only = only
         self._columns: dict[Column, _Pairs] = {}
         self._paths: set[str] = set()
         self._shapes: dict[str, _Shape] = {}
@@ -104,6 +106,8 @@ class ColumnsBuilder:
     def add(self, row: int, payload: dict[str, Any]) -> None:
         """Take one parsed payload."""
         for path, value in self._members(payload, ""):
+            if self._only is not None and path != self._only:
+                continue
             shape = self._shapes.get(path)
             if shape is None:
                 if len(self._shapes) < MAX_SHAPES:

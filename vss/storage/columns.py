@@ -69,6 +69,7 @@ class Columns:
     complete:        whether a path without columns has no scalars
     form:            which columns the segment was made with
     shapes_complete: whether a path without a shape leads nowhere
+    added:           paths of which all that columns can hold is there, whatever the rest says
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Columns:
         complete: bool,
         form: int,
         shapes_complete: bool,
+        added: frozenset[str],
     ) -> None:
         self._rows = rows
         self._columns = columns
@@ -87,6 +89,7 @@ class Columns:
         self._complete = complete
         self._form = form
         self._shapes_complete = shapes_complete and form >= 2
+        self._added = added
         self._paths = frozenset(path for path, type_ in columns if type_ in _SCALARS)
         self._keywords = {
             column: Blobs(arrays["offsets"], arrays["bytes"])
@@ -100,21 +103,22 @@ class Columns:
         match condition:
             case Text(key):
                 first = condition.mode is TextMode.PREFIX  # keywords are sorted: a slice of them
-                return self._scalars(_column_path(key)) and (first or _known(key) not in self._words)
+                return self._scalars(column_path(key)) and (first or _known(key) not in self._words)
             case Match() | Range():
-                return self._scalars(_column_path(condition.key))
+                return self._scalars(column_path(condition.key))
             case DatetimeRange(key):
-                return self._form >= 2 and self._scalars(_column_path(key))
+                path = column_path(key)
+                return self._scalars(path) and (self._form >= 2 or path in self._added)
             case IsEmpty() | IsNull() | ValuesCount():
-                return self._shape_known(_column_path(condition.key))
+                return self._shape_known(column_path(condition.key))
             case Except(key):
-                return self._scalars(_column_path(key)) and self._shape_known(_column_path(key))
+                return self._scalars(column_path(key)) and self._shape_known(column_path(key))
         return False
 
     def ordered(self, key: str) -> dict[str, tuple[NDArray[Any], NDArray[Any]]] | None:
         """Type (integer, float, datetime) -> rising values and the row of each; None when payloads must be read."""
-        path = _column_path(key)
-        if path is None or self._form < 2 or not self._scalars(path):
+        path = column_path(key)
+        if path is None or not self._scalars(path) or (self._form < 2 and path not in self._added):
             return None
         found = {type_: self._columns.get((path, type_)) for type_ in ("integer", "float", "datetime")}
         return {type_: (arrays["values"], arrays["rows"]) for type_, arrays in found.items() if arrays is not None}
@@ -124,7 +128,7 @@ class Columns:
         if self.answers(condition):
             known = self.mask(condition)
             return known, known
-        path = _column_path(condition.key) if isinstance(condition, Text) else None
+        path = column_path(condition.key) if isinstance(condition, Text) else None
         if not isinstance(condition, Text) or path not in self._words:
             return np.zeros(self._rows, np.bool_), np.ones(self._rows, np.bool_)
         sure, maybe = self._words[path].bounds(condition)
@@ -134,12 +138,14 @@ class Columns:
         return sure, maybe
 
     def _scalars(self, path: str | None) -> bool:
-        if path is None or path in self._scanned or ('"' in path and self._form < 2):
+        if path is None or path in self._scanned:
             return False
-        return self._complete or path in self._paths
+        if path in self._added:
+            return True
+        return (self._form >= 2 or '"' not in path) and (self._complete or path in self._paths)
 
     def _shape_known(self, path: str | None) -> bool:
-        return path is not None and (self._shapes_complete or (path, "shape") in self._columns)
+        return path is not None and (self._shapes_complete or path in self._added or (path, "shape") in self._columns)
 
     def mask(self, condition: Condition) -> Mask:
         """`(rows,)` which rows pass, of a condition that `answers`."""
@@ -259,13 +265,13 @@ class Columns:
         return mask
 
 
-def _column_path(key: str) -> str | None:
-    """The column that may answer a key; None where only the payload can."""
+def column_path(key: str) -> str | None:
+    """The path of the column that may answer a key; None where only the payload can."""
     path = parse_path(key)
-    return written(path) if _is_column_path(path) else None
+    return written(path) if _is_column(path) else None
 
 
-def _is_column_path(path: Path) -> bool:
+def _is_column(path: Path) -> bool:
     each = [step == EACH for step in path]
     places = any(isinstance(step, int) and step != EACH for step in path)
     return not places and not each[-1] and not any(map(all, pairwise(each)))

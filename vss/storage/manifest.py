@@ -67,7 +67,8 @@ class SegmentRecord(msgspec.Struct, frozen=True, kw_only=True):
     versions:   `(n,)` int64, the sequence number of each row
     columns:    payload columns; `scanned` paths have none and are answered by reading payloads;
                 `columns_complete` is False when paths beyond these exist, and so is `shapes_complete` for shapes;
-                `columns_form` says which columns there are at all (records of form 1 do not have it)
+                `columns_form` says which columns there are at all (records of form 1 do not have it);
+                `added` paths got their columns later, those of the newest form, and what has none there has no values
     tombstones: `(t,)` int64, rows that are deleted or replaced, rising; None for none
     """
 
@@ -81,6 +82,7 @@ class SegmentRecord(msgspec.Struct, frozen=True, kw_only=True):
     scanned: tuple[str, ...] = ()
     columns_complete: bool = True
     columns_form: int = 1
+    added: tuple[str, ...] = ()
     shapes_complete: bool = False
     tombstones: Artifact | None = None
     deleted: int = 0

@@ -104,10 +104,10 @@ class Segment:
             name: SegmentVectors(one, artifacts, indexers, record.rows) for name, one in record.vectors.items()
         }
         try:
-            columns, complete = _columns(record, artifacts), record.columns_complete
+            columns, complete, added = _columns(record, artifacts), record.columns_complete, record.added
         except VssError as error:
             damage.append(f"its columns: {error.message}")
-            columns, complete = {}, False
+            columns, complete, added = {}, False, ()
         self._columns = Columns(
             record.rows,
             columns,
@@ -115,6 +115,7 @@ class Segment:
             complete=complete,
             form=record.columns_form,
             shapes_complete=complete and record.shapes_complete,
+            added=frozenset(added),
         )
         self._tombstones = None if record.tombstones is None else map_npy(artifacts.path(record.tombstones))
         sizes = {len(self._ids), len(self._payloads), len(self.versions)}

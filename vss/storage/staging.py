@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-PURPOSES = ("fold", "seal", "publish", "adopt", "collect")
+PURPOSES = ("fold", "seal", "publish", "adopt", "collect", "columns")
 
 
 @contextmanager
