@@ -178,8 +178,8 @@ def prove(world: World, wheres: list[Condition], ks: list[int]) -> None:
 
 
 WHERES = st.lists(CONDITIONS, min_size=15, max_size=25)
-KS = st.sampled_from([[1, 10], [3, 40], [10, 1_000]])
-QUICK = settings(deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate))
+KS = st.sampled_from([[1, 1_000], [10, 1_000], [40, 1_000]])
+QUICK = settings(deadline=None, derandomize=True, report_multiple_bugs=False, phases=(Phase.explicit, Phase.generate))
 
 
 def test_the_collections_have_all_kinds_of_segments(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_the_collections_have_all_kinds_of_segments(tmp_path: Path) -> None:
     built.engine.close()
 
 
-@settings(QUICK, max_examples=4)
+@settings(QUICK, max_examples=3)
 @given(worlds(), WHERES, KS)
 def test_every_plan_means_the_same(world: World, wheres: list[Condition], ks: list[int]) -> None:
     prove(world, wheres, ks)
