@@ -27,7 +27,7 @@ from api.wire.models import (
 )
 from api.writer import Answer, Writer
 from vss.errors import Code, VssError
-from vss.jobs.remote import error_of
+from vss.jobs.messages import error_of
 from vss.protocols import Candidates, Deadline, EmbedderInfo, RerankQuery
 from vss.types import Role, Scores, Vectors
 

@@ -15,11 +15,8 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from vss.cores import usable_cores
-from vss.engines.local import MAX_UNINDEXED
+from vss.defaults import BUILD_SHARE, KEEP, MAX_UNINDEXED, MIN_RECALL
 from vss.errors import invalid
-from vss.storage.accept import DEFAULT_MIN_RECALL
-from vss.storage.history import KEEP
-from vss.storage.merge import DEFAULT_SHARE
 
 ELSEWHERE = frozenset(
     {"VSS_LOG", "VSS_DEBUG", "VSS_LIFELINE", "VSS_PRECISION", "VSS_ROLE", "VSS_RUN_FOLDER", "VSS_WRITE_DOCS"}
@@ -67,13 +64,13 @@ class Settings(BaseSettings):
         default=KEEP, ge=1, description="that can be promoted, the current one included; the worker collects the others"
     )
     min_recall: float = Field(
-        default=DEFAULT_MIN_RECALL,
+        default=MIN_RECALL,
         ge=0,
         le=1,
         description="recall@10 that a build of the worker has to reach",
     )
     build_share: float = Field(
-        default=DEFAULT_SHARE,
+        default=BUILD_SHARE,
         ge=0.01,
         le=1,
         description="part of the time that such a build works; else it pauses",

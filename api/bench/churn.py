@@ -32,6 +32,7 @@ from api.bench.report import Report, ratios, rounds, spread
 from api.demo.process import Server, choose_port
 from indexers.registry import INDEXERS
 from vss.cores import usable_cores
+from vss.defaults import KEEP
 from vss.distance import exact_search
 from vss.engines.local import LocalEngine
 from vss.errors import Code, VssError
@@ -41,7 +42,6 @@ from vss.recall import recall_by_score
 from vss.search.retrieve import search
 from vss.storage.datadir import DataDir
 from vss.storage.fold import fold
-from vss.storage.history import KEEP
 from vss.storage.manifest import Manifest, artifacts_of
 from vss.storage.merge import due, live_rows, survey
 from vss.storage.publish import until_published

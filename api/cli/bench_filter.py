@@ -14,14 +14,17 @@ from rich.table import Table
 
 from api.bench import dataset, filtered
 from api.bench.counting import counting
+from api.bench.dataset import Dataset
 from api.bench.filtered import BITMAP, CASES, KNOWN, NEW, UNFILTERED, Case, Measured
 from api.bench.pinning import pin_threads
 from api.bench.registry import check_drawing, draw_filters
 from api.bench.report import Report
 from api.bench.shapes import SHAPES
 from api.cli import bars, registry
+from api.cli.options import DEFAULT_DATA
 from indexers.raw.library import RawFiltered
 from indexers.raw.registry import library
+from vss.schema import DEFAULT_VECTOR
 from vss.search.plan import Method
 from vss.storage.collection import Collection
 from vss.types import Metric
@@ -30,7 +33,10 @@ _RAW = "raw-faiss-hnsw"
 
 
 def filter_(
-    source: Annotated[str, typer.Argument(help=f"A .npy file, or a made-up shape: {', '.join(SHAPES)}.")],
+    source: Annotated[str | None, typer.Argument(help=f"A .npy file, or a made-up shape: {', '.join(SHAPES)}.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="The data directory of --collection.")] = None,
+    collection: Annotated[str | None, typer.Option("--collection", "-c", help="Its vectors are measured.")] = None,
+    vector: Annotated[str, typer.Option(help="The vector name in the collection.")] = DEFAULT_VECTOR,
     metric: Annotated[Metric, typer.Option(help="How vectors of a .npy are compared.")] = Metric.COSINE,
     n: Annotated[
         int | None, typer.Option("--n", min=1_000, help="Vectors.  [default: all, or the shape's own]")
@@ -56,7 +62,10 @@ def filter_(
     Examples:
       vss bench filter clustered-128 --n 100000 --png filters.png
       vss bench filter vectors.npy --metric Cosine --only 10% --only "full text"
+      vss bench filter --data vss-data -c docs
     """
+    if (source is None) == (collection is None):
+        raise typer.BadParameter(f"give one of: a file, a shape ({', '.join(SHAPES)}), or --data with -c")
     cases = [case for case in CASES if only is None or case.name in only]
     if not cases:
         raise typer.BadParameter(f"wanted one of {', '.join(case.name for case in CASES)}", param_hint="--only")
@@ -72,37 +81,53 @@ def filter_(
         seeded = seed if seed is not None else SHAPES[source].seed if source in SHAPES else 7
         report = stack.enter_context(Report("filter", seed=seeded, out=out))
         reporter.phase("read", 1, "")
-        data = (
-            dataset.drawn(source, n, queries, seeded)
-            if source in SHAPES
-            else dataset.from_npy(Path(source), metric, n, queries, seeded)
-        )
-        data = dataset.with_truth(replace(data, name=name or data.name), counting(reporter))
-        payloads = filtered.payloads_for(data, seeded)
-        reporter.phase(f"build {_RAW}", len(data.vectors), "vectors")
+        found = _read(source, data, collection, vector, metric, n, queries, seeded)
+        found = dataset.with_truth(replace(found, name=name or found.name), counting(reporter))
+        payloads = filtered.payloads_for(found, seeded)
+        reporter.phase(f"build {_RAW}", len(found.vectors), "vectors")
         raw_library = library(_RAW)
         (folder / "raw").mkdir()
-        raw_library.build(data.vectors, data.metric, folder / "raw", threads=build_threads, progress=counting(reporter))
-        raw = raw_library.open(folder / "raw", data.metric, data.vectors.shape[1])
+        raw_library.build(
+            found.vectors, found.metric, folder / "raw", threads=build_threads, progress=counting(reporter)
+        )
+        raw = raw_library.open(folder / "raw", found.metric, found.vectors.shape[1])
         assert isinstance(raw, RawFiltered)
-        reporter.phase(f"build {kind}", len(data.vectors), "vectors")
+        reporter.phase(f"build {kind}", len(found.vectors), "vectors")
         (folder / "collection").mkdir()
-        collection = Collection(folder / "collection", filtered.schema_of(data, kind), indexers)
-        stack.callback(collection.close)
-        view = filtered.filled(collection, data, payloads, kind, build_threads, counting(reporter))
-        efforts = filtered.settled(view, raw, data, target)
-        found: list[tuple[Case, Measured]] = []
+        filled = Collection(folder / "collection", filtered.schema_of(found, kind), indexers)
+        stack.callback(filled.close)
+        view = filtered.filled(filled, found, payloads, kind, build_threads, counting(reporter))
+        efforts = filtered.settled(view, raw, found, target)
+        taken: list[tuple[Case, Measured]] = []
         reporter.phase("filters", len(cases), "shapes")
         for number, case in enumerate(cases, start=1):
-            measured = filtered.measure(view, data, payloads, raw, efforts, case, seeded)
-            filtered.write(report, data, case, measured, efforts)
-            found.append((case, measured))
+            measured = filtered.measure(view, found, payloads, raw, efforts, case, seeded)
+            filtered.write(report, found, case, measured, efforts)
+            taken.append((case, measured))
             reporter.update(number, number)
         if png is not None:
-            shape = f"{len(data.vectors):,} x {data.vectors.shape[1]}"
-            draw_filters(png, f"{data.name}: {shape}, {len(data.queries)} queries, one thread", found)
+            shape = f"{len(found.vectors):,} x {found.vectors.shape[1]}"
+            draw_filters(png, f"{found.name}: {shape}, {len(found.queries)} queries, one thread", taken)
         reporter.close()
-    console.print(_table(found))
+    console.print(_table(taken))
+
+
+def _read(
+    source: str | None,
+    data: Path | None,
+    collection: str | None,
+    vector: str,
+    metric: Metric,
+    n: int | None,
+    queries: int,
+    seed: int,
+) -> Dataset:
+    if collection is not None:
+        return dataset.collected(data or DEFAULT_DATA, collection, vector, registry.indexers(), n, queries, seed)
+    assert source is not None
+    if source in SHAPES:
+        return dataset.drawn(source, n, queries, seed)
+    return dataset.from_npy(Path(source), metric, n, queries, seed)
 
 
 def _table(found: list[tuple[Case, Measured]]) -> Table:

@@ -14,7 +14,8 @@ import httpx
 import msgspec
 
 from vss.errors import Code, VssError, invalid
-from vss.jobs.remote import error_of, socket_transport
+from vss.jobs.messages import error_of
+from vss.jobs.remote import socket_transport
 from vss.storage.datadir import DataDir
 
 

@@ -7,9 +7,9 @@ from rich.console import Console
 from api.cli import bars, registry
 from api.cli.options import DEFAULT_DATA, Collection, Data, MinRecall
 from vss.cores import usable_cores
+from vss.defaults import MIN_RECALL
 from vss.engines.local import LocalEngine
 from vss.jobs.remote import JobWriter
-from vss.storage.accept import DEFAULT_MIN_RECALL
 from vss.storage.datadir import DataDir
 from vss.storage.fold import fold as fold_parts
 from vss.storage.manifest import Manifest
@@ -19,7 +19,7 @@ ATTEMPTS = 5
 """How often a fold that another job overtook is done again."""
 
 
-def fold(collection: Collection, data: Data = DEFAULT_DATA, min_recall: MinRecall = DEFAULT_MIN_RECALL) -> None:
+def fold(collection: Collection, data: Data = DEFAULT_DATA, min_recall: MinRecall = MIN_RECALL) -> None:
     """Turn live points and small segments into one indexed segment, and serve it when it answers well enough.
 
     \b

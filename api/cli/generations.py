@@ -13,6 +13,7 @@ from api.cli import bars, registry
 from api.cli.client import Client
 from api.cli.options import DEFAULT_DATA, Collection, Data, Keep
 from vss.cores import usable_cores
+from vss.defaults import KEEP
 from vss.engines.generations import Generation, describe_generation, list_generations
 from vss.engines.local import LocalEngine
 from vss.errors import invalid
@@ -21,7 +22,6 @@ from vss.jobs.purge import purge as purge_collection
 from vss.jobs.remote import PATIENCE_SECONDS, JobWriter, serves
 from vss.storage.catalog import Catalog
 from vss.storage.datadir import DataDir
-from vss.storage.history import KEEP
 from vss.storage.refusals import Refusals
 
 Number = Annotated[int, typer.Argument(min=1, help="The generation.")]

@@ -13,6 +13,7 @@ from rich.console import Console
 from api.cli import bars, registry
 from api.cli.options import DEFAULT_DATA, Data
 from vss.cores import usable_cores
+from vss.defaults import MIN_RECALL
 from vss.jobs.bundles.build import Bundle
 from vss.jobs.dead_letters import DEFAULT_MAX_BAD_SHARE, OnError
 from vss.jobs.embedding_cache import EmbeddingCache
@@ -24,7 +25,6 @@ from vss.jobs.request import Import
 from vss.jobs.sources.files import KNOWN
 from vss.jobs.sources.systems import shown
 from vss.schema import AUTO, IndexSettings
-from vss.storage.accept import DEFAULT_MIN_RECALL
 from vss.storage.datadir import DataDir
 from vss.storage.imports import Mode
 from vss.types import Metric
@@ -104,7 +104,7 @@ def index(
     ] = None,
     min_recall: Annotated[
         float, typer.Option(min=0, max=1, help="Publish nothing when no effort reaches this recall@10.")
-    ] = DEFAULT_MIN_RECALL,
+    ] = MIN_RECALL,
     on_error: Annotated[
         OnError, typer.Option(help="A row that cannot be stored is written down, or ends the import.")
     ] = OnError.DEAD_LETTER,

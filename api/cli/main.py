@@ -9,34 +9,36 @@ import logging
 import os
 import signal
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
-from api.cli import bench, demo, doctor, fold, generations, index, publish, search, serve, worker
+from api.cli.commands import registry
 from vss.errors import VssError
+
+
+class Commands(TyperGroup):
+    """Loads a command when it is asked for: `vss serve` need not wait for what imports and benchmarks need."""
+
+    def list_commands(self, context: Any) -> list[str]:
+        """All of them, in the order of the help."""
+        return list(registry.COMMANDS)
+
+    def get_command(self, context: Any, name: str) -> Any:
+        """One of them; None for another name."""
+        return registry.command(name) if name in registry.COMMANDS else None
+
 
 commands = typer.Typer(
     name="vss",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-commands.command("demo")(demo.demo)
-commands.command("serve")(serve.serve)
-commands.command("worker")(worker.worker)
-commands.command("index")(index.index)
-commands.command("publish")(publish.publish)
-commands.command("fold")(fold.fold)
-commands.command("generations")(generations.generations)
-commands.command("promote")(generations.promote)
-commands.command("gc")(generations.gc)
-commands.command("purge")(generations.purge)
-commands.command("search")(search.search)
-commands.command("doctor")(doctor.doctor)
-commands.add_typer(bench.group)
 
 
 @commands.callback()

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from vss.protocols import Embedder, Indexers
+if TYPE_CHECKING:  # `vss serve` does without numpy
+    from vss.protocols import Embedder, Indexers
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 

@@ -17,12 +17,10 @@ from api import lifeline
 from api.cli import registry
 from api.cli.options import DEFAULT_DATA, Data, Keep, MinRecall
 from vss.cores import usable_cores
+from vss.defaults import BUILD_SHARE, KEEP, MIN_RECALL
 from vss.jobs.remote import JobWriter, serves
 from vss.jobs.worker import Worker
-from vss.storage.accept import DEFAULT_MIN_RECALL
 from vss.storage.datadir import DataDir
-from vss.storage.history import KEEP
-from vss.storage.merge import DEFAULT_SHARE
 
 NICE = 10
 
@@ -49,9 +47,9 @@ def worker(
             envvar="VSS_BUILD_SHARE",
             help="Part of the time that a build works while a server serves; it pauses for the rest.",
         ),
-    ] = DEFAULT_SHARE,
+    ] = BUILD_SHARE,
     keep: Keep = KEEP,
-    min_recall: MinRecall = DEFAULT_MIN_RECALL,
+    min_recall: MinRecall = MIN_RECALL,
 ) -> None:
     """Fold collections by itself when they need it, until told to stop.
 

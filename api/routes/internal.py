@@ -26,7 +26,7 @@ from api.wire.models import (
     unpack_floats,
 )
 from vss.errors import Code, VssError, invalid
-from vss.jobs.remote import Retire
+from vss.jobs.messages import Retire
 from vss.protocols import Candidates, Deadline, RerankQuery
 from vss.storage.history import Retired
 from vss.storage.manifest import Manifest

@@ -22,7 +22,8 @@ GROUP: Any = typer.main.get_command(commands)
 def leaves(group: Any, before: str = "") -> dict[str, Any]:
     """Name -> command, those of groups too: "bench recall"."""
     found = {}
-    for name, command in group.commands.items():
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
         found |= leaves(command, f"{before}{name} ") if hasattr(command, "commands") else {before + name: command}
     return found
 
@@ -46,6 +47,7 @@ def examples(name: str) -> list[str]:
 def test_the_commands_that_there_are() -> None:
     assert NAMES == [
         "bench embed",
+        "bench filter",
         "bench load",
         "bench recall",
         "bench write",
@@ -87,7 +89,15 @@ def test_help_is_printed(name: str) -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    code = f"import sys, api.cli.main; print(*(name for name in {HEAVY!r} if name in sys.modules))"
+    load = "import sys; from api.cli.commands.registry import *; list(map(command, COMMANDS))"
+    code = f"{load}; print(*(name for name in {HEAVY!r} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
+
+
+def test_serving_waits_for_no_other_command() -> None:
+    load = "import sys; from api.cli.commands.registry import *; command('serve'); import api.supervisor"
+    code = f"{load}; print(*(name for name in ('numpy', 'httpx', 'vss.jobs') if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
 

@@ -13,7 +13,8 @@ import pytest
 
 from tests.api.server_process import ServerProcess
 from vss.errors import Code, VssError
-from vss.jobs.remote import JobWriter, LocalWriter, SocketWriter, error_of
+from vss.jobs.messages import error_of
+from vss.jobs.remote import JobWriter, LocalWriter, SocketWriter
 from vss.schema import IndexSettings, Schema, VectorSchema
 from vss.storage.datadir import DataDir, WriterLock
 from vss.types import Metric

@@ -11,6 +11,7 @@ from contextlib import suppress
 from msgspec.structs import replace
 
 from vss.changes import Change, Delete, Upsert
+from vss.defaults import MAX_UNINDEXED
 from vss.errors import Code, VssError
 from vss.points import Point
 from vss.protocols import Indexers
@@ -29,10 +30,6 @@ from vss.storage.promote import check_generation, restored_schema
 from vss.storage.publish import CHEAP_ATTEMPTS, publish, until_published
 from vss.storage.recolumn import add_columns
 from vss.types import PointId
-
-MAX_UNINDEXED = 200_000
-"""Points of a collection that wait for an index, past which writes are refused. Every query scans them all: so many
-take 20 ms at 128 dimensions and 56 ms at 384, one thread, on the machine of the benchmarks."""
 
 SEAL_PAUSE_SECONDS = 1.0
 """How long sealing is left alone after it failed."""

@@ -19,6 +19,7 @@ import httpx
 import msgspec
 
 from vss.errors import Code, VssError
+from vss.jobs.messages import Retire, error_of
 from vss.schema import DEFAULT_VECTOR, Schema, VectorSchema
 from vss.storage.catalog import Catalog
 from vss.storage.collection import remove_collection
@@ -219,37 +220,5 @@ def _vector_body(vector: VectorSchema) -> dict[str, Any]:
     return body
 
 
-def error_of(status: int, body: bytes) -> VssError:
-    """The `VssError` that a server's answer stands for."""
-    try:
-        answer = msgspec.json.decode(body, type=_Refusal)
-        # The message already names the field and the hint.
-        return VssError(Code(answer.vss.code), answer.status.error)
-    except ValueError:
-        shown = body[:200].decode(errors="replace")
-        return VssError(Code.UNAVAILABLE, f"the server answered {status}: {shown}", hint="its log says more")
-
-
-class Retire(msgspec.Struct):
-    """The body of `POST /internal/retire`; see `Writer.retire`."""
-
-    collection: str
-    keep: int
-    erase: bool
-
-
 class _Retirement(msgspec.Struct):
     result: Retired
-
-
-class _Said(msgspec.Struct):
-    error: str
-
-
-class _Reason(msgspec.Struct):
-    code: str
-
-
-class _Refusal(msgspec.Struct):
-    status: _Said
-    vss: _Reason

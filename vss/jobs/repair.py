@@ -13,9 +13,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from vss.defaults import MIN_RECALL
 from vss.errors import Code, VssError
 from vss.protocols import Indexers
-from vss.storage.accept import DEFAULT_MIN_RECALL
 from vss.storage.catalog import restore
 from vss.storage.catalog_copy import read_copy
 from vss.storage.collection import Collection
@@ -43,7 +43,7 @@ def rebuild(
     *,
     threads: int,
     progress: Progress = no_progress,
-    min_recall: float = DEFAULT_MIN_RECALL,
+    min_recall: float = MIN_RECALL,
 ) -> Manifest | None:
     """Build again what is damaged and can be; None when nothing is. VssError (CORRUPT) when the rest is damaged too."""
     damaged = [

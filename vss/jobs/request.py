@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from vss.defaults import MIN_RECALL
 from vss.errors import invalid
 from vss.jobs.dead_letters import DEFAULT_MAX_BAD_SHARE, OnError
 from vss.jobs.gate import Fields
 from vss.schema import DEFAULT_VECTOR, IndexSettings, Schema
-from vss.storage.accept import DEFAULT_MIN_RECALL
 from vss.types import Metric
 
 
@@ -31,7 +31,7 @@ class Import:
     model: str | None = None
     metric: Metric | None = None
     index: IndexSettings | None = None
-    min_recall: float = DEFAULT_MIN_RECALL
+    min_recall: float = MIN_RECALL
     on_error: OnError = OnError.DEAD_LETTER
     max_bad_share: float = DEFAULT_MAX_BAD_SHARE
 

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from vss.defaults import KEEP, MIN_RECALL
 from vss.errors import Code, VssError
 from vss.jobs.collect import collect, sweep_directory
 from vss.jobs.remote import Writer
@@ -27,13 +28,12 @@ from vss.jobs.repair import rebuild
 from vss.jobs.scrub import EVERY_SECONDS, paced, scrub
 from vss.protocols import Indexers
 from vss.schema import Schema
-from vss.storage.accept import DEFAULT_MIN_RECALL, Refused
+from vss.storage.accept import Refused
 from vss.storage.catalog import Catalog, Entry
 from vss.storage.collection import Collection
 from vss.storage.compact import compact
 from vss.storage.damage import NOT_THERE, Stamp
 from vss.storage.datadir import DataDir, WorkerLock
-from vss.storage.history import KEEP
 from vss.storage.manifest import Manifest, artifacts_of
 from vss.storage.merge import UNINDEXED_ROWS, due, live_rows, survey, to_merge
 from vss.storage.refusals import Refusals
@@ -100,7 +100,7 @@ class Worker:
         stop: threading.Event,
         share: Callable[[], float] = lambda: 1.0,
         keep: int = KEEP,
-        min_recall: float = DEFAULT_MIN_RECALL,
+        min_recall: float = MIN_RECALL,
     ) -> None:
         self._data = data
         self._indexers = indexers

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vss.defaults import MIN_RECALL
 from vss.distance import best_of, exact_search
 from vss.errors import Code, VssError
 from vss.protocols import Indexers
@@ -22,9 +23,6 @@ from vss.storage.manifest import SegmentRecord, VectorsRecord
 from vss.storage.segment import Segment
 from vss.types import Hits, Mask, Metric, Rows, Vectors
 from vss.vectors import normalised
-
-DEFAULT_MIN_RECALL = 0.90
-"""Recall@10 that some effort has to reach."""
 
 SLACK = 0.02
 """How far below what is wanted, or below the index that it replaces, a measured recall may be by chance alone."""
@@ -56,7 +54,7 @@ def check(
     sources: Sources,
     artifacts: ArtifactStore,
     indexers: Indexers,
-    min_recall: float = DEFAULT_MIN_RECALL,
+    min_recall: float = MIN_RECALL,
 ) -> None:
     """Raise `Refused` when the segment does not answer as what it was made of.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from msgspec.structs import replace
 
+from vss.defaults import MIN_RECALL
 from vss.errors import Code, VssError
 from vss.protocols import Indexers
 from vss.schema import Schema
@@ -48,7 +49,7 @@ def compact(
     progress: Progress = no_progress,
     source: str = "fold",
     anew: bool = False,
-    min_recall: float = accept.DEFAULT_MIN_RECALL,
+    min_recall: float = MIN_RECALL,
 ) -> Manifest:
     """Make one indexed segment of `merged` and publish it when it passes `accept.check`.
 

@@ -13,9 +13,9 @@ from dataclasses import replace
 import numpy as np
 from msgspec import structs
 
+from vss.defaults import MIN_RECALL
 from vss.protocols import Indexers
 from vss.schema import IndexSettings, Schema
-from vss.storage.accept import DEFAULT_MIN_RECALL
 from vss.storage.build import SegmentBuilder
 from vss.storage.collection import Collection
 from vss.storage.compact import blocks, compact
@@ -69,7 +69,7 @@ def fold(
     indexers: Indexers,
     *,
     threads: int,
-    min_recall: float = DEFAULT_MIN_RECALL,
+    min_recall: float = MIN_RECALL,
     begin: Progress = no_progress,
     progress: Progress = no_progress,
 ) -> Manifest:

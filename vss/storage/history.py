@@ -26,9 +26,6 @@ from vss.schema import Schema
 from vss.storage.log import Log, Pointer, move_pointer, newest_generation
 from vss.storage.sqlite import connect
 
-KEEP = 3
-"""Generations that stay: the current one, and those before it that were current last."""
-
 BATCH = 1_000
 """Operations that are deleted at a time; writes wait meanwhile."""
 

@@ -27,9 +27,6 @@ UNINDEXED_ROWS = 20_000
 UNINDEXED_SHARE = 0.25
 """Fewer make it due when they are this part of the collection."""
 
-DEFAULT_SHARE = 0.75
-"""Part of the time that a build of the worker works while a server serves."""
-
 DEAD_SHARE = 0.2
 """Tombstones past this part of a segment are worth writing it again."""
 

@@ -1,0 +1,1 @@
+"""The commands of `vss` by name, each loaded when it is asked for."""
