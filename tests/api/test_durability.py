@@ -147,7 +147,8 @@ def test_while_draining_it_is_not_ready_and_still_answers(tmp_path: Path) -> Non
         deadline = time.monotonic() + 2.5
         while client.get("/readyz").status_code != 503:
             assert time.monotonic() < deadline
-        assert client.get("/readyz").json() == {"ready": False, "reason": "the server is stopping"}
+        said = {"ready": False, "reason": "the server is stopping", "warnings": []}
+        assert client.get("/readyz").json() == said
         point = {"id": 1, "vector": VECTORS[0].tolist()}
         assert client.put("/collections/c/points", json={"points": [point]}).status_code == 200
     assert server.process.wait(20) == 0
