@@ -197,7 +197,7 @@ def test_a_rate_at_a_recall_lies_between_the_efforts_around_it() -> None:
 
 def test_churn_tells_of_recall_and_disk_beside_rates(short: Path) -> None:
     lines, _ = bench(
-        *("write", "--part", "churn", "--n", "400", "--seconds", "1", "--repetitions", "1", "--times", "2"),
+        *("write", "--part", "churn", "--n", "400", "--seconds", "0.5", "--repetitions", "1", "--times", "1"),
         *("--connections", "2", "--data", str(short)),
     )
     searched, replaced = lines

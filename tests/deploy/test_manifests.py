@@ -130,7 +130,7 @@ def test_the_commands_and_options_exist(manifests: list[Manifest]) -> None:
         assert container["command"] == ["vss"]
         command, *args = container["args"]
         # Parsed as the command line parses it, values too; raises on what it does not know.
-        group.commands[command].make_context(name, ["2" if arg == "$(VSS_THREADS)" else arg for arg in args])
+        group.get_command(None, command).make_context(name, ["2" if arg == "$(VSS_THREADS)" else arg for arg in args])
 
 
 def test_the_settings_exist(manifests: list[Manifest]) -> None:

@@ -47,6 +47,16 @@ class TestFloat32(EmbedderSuite):
         return open_embedder(MINILM, precision="float32", threads=2)
 
 
+def bfloat16_by_machine() -> bool:
+    """Whether the processor computes with bfloat16; where it is imitated these tests take minutes."""
+    try:
+        found = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return True
+    return bool(found & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+@pytest.mark.skipif(not bfloat16_by_machine(), reason="this processor has no bfloat16; one test below imitates it")
 class TestBfloat16(EmbedderSuite):
     @classmethod
     def open(cls) -> Embedder:

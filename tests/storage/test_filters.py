@@ -57,7 +57,7 @@ def first_form(segment: Segment, folder: Path) -> Segment:
     return Segment(msgspec.convert(stored, SegmentRecord), ArtifactStore(folder / "artifacts"), INDEXERS)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(PAYLOADS, min_size=1, max_size=7), st.lists(CONDITIONS, min_size=1, max_size=6))
 def test_masks_equal_the_meaning(payloads: list[dict[str, object]], conditions: list[Condition]) -> None:
     with tempfile.TemporaryDirectory() as folder:
