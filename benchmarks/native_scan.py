@@ -143,14 +143,14 @@ def _batches(index: Native, queries: Vectors, width: int, pool: ThreadPoolExecut
     """Seconds of one query, where each thread asks all queries several times in batches."""
 
     def ask(_: int) -> None:
-        for _ in range(8):
+        for _ in range(40):
             for start in range(0, len(queries), BATCH):
                 index.search(queries[start : start + BATCH], K, effort=width)
 
     began = time.perf_counter()
     for _ in pool.map(ask, range(threads)):
         pass
-    return (time.perf_counter() - began) / (8 * threads * len(queries))
+    return (time.perf_counter() - began) / (40 * threads * len(queries))
 
 
 def _each(queries: Vectors, ask: Callable[[Vectors], object]) -> float:
