@@ -33,6 +33,7 @@ from vss.storage.collection import Collection
 from vss.storage.imports import Mode, adopt
 from vss.storage.manifest import Manifest
 from vss.storage.publish import publish
+from vss.storage.segment import Segment
 from vss.storage.view import View
 from vss.types import Progress, Vectors
 
@@ -247,23 +248,30 @@ def measure(
     measured = Measured()
     raw.effort(efforts.raw)
     segment = view.parts[0].body
+    assert isinstance(segment, Segment)
     for row in range(len(data.queries)):
         query = data.queries[row : row + 1]
         where = case.draw(random, query[0], payloads)
-        ask = partial(search, view, query, using=DEFAULT_VECTOR, k=K, where=where, effort=efforts.ours)
-        found = {NEW: measured.take(NEW, lambda ask=ask: ask()[0].rows)}  # type: ignore[misc]
-        found[KNOWN] = measured.take(KNOWN, lambda ask=ask: ask()[0].rows)  # type: ignore[misc]
+        ask = partial(_answered, view, query, where, efforts.ours)
+        found = {NEW: measured.take(NEW, ask)}
+        found[KNOWN] = measured.take(KNOWN, ask)
         for method in Method:
             way = f"{method.value} alone"
-            found[way] = measured.take(way, lambda ask=ask, method=method: ask(force=method)[0].rows)  # type: ignore[misc]
-        mask = segment.filtered(where)[0]
-        measured.take(UNFILTERED, lambda query=query: raw.rows(query, K))  # type: ignore[misc]
-        found[BITMAP] = measured.take(BITMAP, lambda query=query, mask=mask: raw.rows_allowed(query, K, mask)[0])  # type: ignore[misc]
+            found[way] = measured.take(way, partial(ask, method))
+        mask = segment.mask(where)
+        measured.take(UNFILTERED, partial(raw.rows, query, K))
+        found[BITMAP] = measured.take(BITMAP, partial(raw.rows_allowed, query, K, mask))[0]
         true = exact_search(query, data.vectors, K, data.metric, mask).rows
         measured.shares.append(float(mask.mean()))
         for way, rows in found.items():
             measured.recall.setdefault(way, []).append(recall_at(_padded(rows), true))
     return measured
+
+
+def _answered(
+    view: View, query: Vectors, where: Condition, effort: int, force: Method | None = None
+) -> NDArray[np.int64]:
+    return search(view, query, using=DEFAULT_VECTOR, k=K, where=where, effort=effort, force=force)[0].rows
 
 
 def _padded(rows: NDArray[np.int64]) -> NDArray[np.int64]:
