@@ -10,17 +10,14 @@ later. The next one has to have exactly what was acknowledged.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import signal
-import sys
 import tempfile
 import threading
 import time
 from collections import Counter
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +28,7 @@ import psutil
 from indexers.registry import INDEXERS
 from tests.api.serve_process import ServeProcess
 from tests.proofs.account import DIM, GRAPH, Owner, Points
+from tests.proofs.outcome import tell_of
 from vss.engines.local import LocalEngine
 from vss.errors import Code, VssError
 from vss.jobs.remote import JobWriter
@@ -247,13 +245,7 @@ def main() -> None:
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         done = run(Path(folder), given.kills, given.seed, given.seconds)
-    command = " ".join(["python -m tests.proofs.kills", *sys.argv[1:]])
-    line = {"proof": "kills", **done, "date": datetime.now(UTC).isoformat(timespec="seconds"), "command": command}
-    sys.stdout.write(json.dumps(line) + "\n")
-    if given.out is not None:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        with open(given.out, "a") as file:
-            file.write(json.dumps(line) + "\n")
+    tell_of("kills", done, given.out)
 
 
 if __name__ == "__main__":

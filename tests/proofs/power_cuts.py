@@ -21,7 +21,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +28,7 @@ import numpy as np
 from indexers.registry import INDEXERS
 from tests.proofs.account import DIM, Owner, Points
 from tests.proofs.disk import Disk, Entry, Mode, read_record
+from tests.proofs.outcome import tell_of
 from tests.proofs.workload import Expected, contents
 from vss.engines.local import LocalEngine
 from vss.errors import VssError
@@ -201,14 +201,8 @@ def main() -> None:
         library = build(Path(folder))
         assert library is not None, "no C compiler"
         done = run_many(library, Path(folder), given.seed, given.states, given.requests)
-    seconds, now = round(time.monotonic() - began, 1), datetime.now(UTC).isoformat(timespec="seconds")
-    command = " ".join(["python -m tests.proofs.power_cuts", *sys.argv[1:]])
-    line = {"proof": "power_cuts", "seed": given.seed, "seconds": seconds, **done, "date": now, "command": command}
-    sys.stdout.write(json.dumps(line) + "\n")
-    if given.out is not None:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        with open(given.out, "a") as file:
-            file.write(json.dumps(line) + "\n")
+    seconds = round(time.monotonic() - began, 1)
+    tell_of("power_cuts", {"seed": given.seed, "seconds": seconds, **done}, given.out)
 
 
 if __name__ == "__main__":

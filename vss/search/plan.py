@@ -128,12 +128,10 @@ def scan_us_a_row(vectors: VectorsRecord) -> float:
 
 
 def walk_us(curve: Sequence[CurvePoint], effort: float) -> float:
-    """Microseconds of a search with that effort: between measured ones in proportion, beyond them as the last rose."""
-    first, last = curve[0], curve[-1]
+    """Microseconds of a search with that effort: between measured ones in proportion, beyond them as the last one's."""
+    last = curve[-1]
     if effort > last.effort:
         return last.microseconds * effort / last.effort
-    if effort < first.effort:
-        return first.microseconds
     return float(np.interp(effort, [point.effort for point in curve], [point.microseconds for point in curve]))
 
 
