@@ -61,3 +61,14 @@ class FlatBuilder:
     def efforts(self, spec: IndexSpec) -> tuple[int, ...]:
         """None: it is exact."""
         return ()
+
+
+class FlatGrowing:
+    """`vss.protocols.Growing`: there is nothing to keep."""
+
+    def __init__(self, metric: Metric, dim: int) -> None:
+        self._spec = FlatBuilder().spec(metric, dim, {})
+
+    def index(self, vectors: Vectors) -> Flat:
+        """As `Growing.index`."""
+        return Flat(self._spec, vectors)

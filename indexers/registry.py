@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from indexers.choose import choose
+from indexers.choose import CODED_FROM, choose, quickest
+from indexers.flat import FlatBuilder, FlatGrowing
 from vss.errors import Code, VssError, invalid
-from vss.protocols import IndexBuilder, IndexSpec
-from vss.schema import AUTO
+from vss.protocols import Growing, IndexBuilder, IndexSpec
+from vss.schema import AUTO, SCAN
 from vss.types import Metric
 
 _FAISS = 'pip install "faiss-cpu>=1.15"'
@@ -20,7 +21,7 @@ _INSTALL = {
 }
 """How to get the library of each kind that needs one."""
 
-_KINDS = ("faiss_hnsw", "faiss_ivf", "flat", "hnswlib", "native")
+_KINDS = ("coded", "faiss_hnsw", "faiss_ivf", "flat", "hnswlib", "native")
 
 
 def kinds() -> tuple[str, ...]:
@@ -33,9 +34,9 @@ def builder(kind: str) -> IndexBuilder:
     try:
         match kind:
             case "flat":
-                from indexers.flat import FlatBuilder
-
                 return FlatBuilder()
+            case "coded":
+                return _coded()
             case "faiss_hnsw":
                 from indexers.faiss_hnsw import FaissHnswBuilder
 
@@ -61,8 +62,18 @@ def _native() -> IndexBuilder:
     except ImportError as error:
         from indexers.native.uncompiled import UncompiledBuilder
 
-        return UncompiledBuilder(str(error))
+        return UncompiledBuilder("native", str(error))
     return NativeBuilder()
+
+
+def _coded() -> IndexBuilder:
+    try:
+        from indexers.native.coded import CodedBuilder
+    except ImportError as error:
+        from indexers.native.uncompiled import UncompiledBuilder
+
+        return UncompiledBuilder("coded", str(error))
+    return CodedBuilder()
 
 
 def native_compiled() -> bool:
@@ -103,11 +114,21 @@ class InstalledIndexers:
         self, kind: str, metric: Metric, dim: int, rows: int, params: Mapping[str, int | float | str]
     ) -> IndexSpec:
         """The complete spec of `kind`. "auto" picks a kind; `params` are then those of `faiss_hnsw`, which is taken for
-        their sake, and a scan ignores them."""
+        their sake, and a scan ignores them. "scan" ignores them always."""
+        if kind == SCAN:
+            return builder(quickest(rows, metric, native=native_compiled())).spec(metric, dim, {})
         if kind != AUTO:
             return builder(kind).spec(metric, dim, params)
         chosen = choose(rows, metric, native=not params and native_compiled())
         return builder(chosen).spec(metric, dim, {} if chosen == "flat" else params)
+
+    def growing(self, metric: Metric, dim: int) -> Growing:
+        """As `vss.protocols.Indexers.growing`."""
+        if quickest(CODED_FROM, metric, native=native_compiled()) == "coded":
+            from indexers.native.growing import CodedGrowing
+
+            return CodedGrowing(metric, dim)
+        return FlatGrowing(metric, dim)
 
 
 INDEXERS = InstalledIndexers()

@@ -3,6 +3,7 @@
     Index, IndexBuilder    `indexers`           read and build are two types: an Index cannot be added to
     Scanner                `indexers`           an Index that can also score listed rows by itself
     Extender               `indexers`           an IndexBuilder that can also go on from an index
+    Growing                `indexers`           an index, again and again, of vectors that go on coming
     Indexers               `indexers.registry`  name -> backend, and the choice of one
     Embedder               `embedders`          texts become vectors
     TokenEmbedder          `embedders`          an Embedder that also gives a vector for every token
@@ -66,8 +67,8 @@ class Scanner(Protocol):
     Its `search` under a filter spends as much more as keeps the recall that the effort has without one.
     """
 
-    def scan(self, queries: Vectors, k: int, rows: NDArray[np.int32]) -> Hits:
-        """The k best of `(r,)` rows for each of `(q, dim)` queries, `Hits` of shape `(q, k)`.
+    def scan(self, queries: Vectors, k: int, rows: NDArray[np.int32] | None) -> Hits:
+        """The k best of `(r,)` rows (None: all) for each of `(q, dim)` queries, `Hits` of shape `(q, k)`.
 
         Exact but for rows that a compressed form holds to be worse than they are by a rare error.
         """
@@ -117,6 +118,16 @@ class Extender(Protocol):
         """
 
 
+class Growing(Protocol):
+    """Vectors that go on coming, and at each moment an index of those that are there. Used by one thread at a time."""
+
+    def index(self, vectors: Vectors) -> Index:
+        """Every one of `(n, dim)` vectors, looked at by each search. Costs about as much as there are new ones.
+
+        The first of them are those of the call before, unchanged, and they stay so: the index goes on reading them.
+        """
+
+
 class Indexers(Protocol):
     """The index backends that are installed; `api.wiring` hands the registry of `indexers` to storage as this."""
 
@@ -126,7 +137,11 @@ class Indexers(Protocol):
     def choose(
         self, kind: str, metric: Metric, dim: int, rows: int, params: Mapping[str, int | float | str]
     ) -> IndexSpec:
-        """The complete spec of `kind`; "auto" picks a kind by metric and number of rows."""
+        """The complete spec of `kind`; "auto" picks a kind by metric and number of rows, "scan" the quickest that is
+        made at once."""
+
+    def growing(self, metric: Metric, dim: int) -> Growing:
+        """For vectors that are searched before anything is built of them; none is there yet."""
 
 
 class EmbedderInfo(msgspec.Struct, frozen=True, kw_only=True):

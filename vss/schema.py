@@ -14,6 +14,9 @@ DEFAULT_VECTOR = ""
 AUTO = "auto"
 """The index kind that lets `indexers.choose` decide."""
 
+SCAN = "scan"
+"""The index kind that lets it take the quickest of those that are made at once: what waits for a better one has it."""
+
 
 class VectorSchema(msgspec.Struct, frozen=True, kw_only=True):
     """One named vector.

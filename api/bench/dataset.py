@@ -110,8 +110,8 @@ def collected(
                 if one is not None:
                     found.append(one.vectors[alive if one.rows is None else alive[one.rows]])
             elif vector_name in part.body.vectors:
-                vectors, has = part.body.vectors[vector_name]
-                found.append(vectors[: len(alive)][alive & has[: len(alive)]])
+                live = part.body.vectors[vector_name]
+                found.append(live.vectors[alive & live.has])
         rows = np.concatenate(found) if found else np.empty((0, schema.dim), np.float32)
     finally:
         engine.close()

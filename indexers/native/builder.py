@@ -1,16 +1,13 @@
 """The write half: vectors become codes and a graph, every file a plain `.npy`.
 
-codes.npy      (n, stride) uint8 or float16: `quantise`
-scales.npy     (4,) float64: codes per unit, the part clipped, the squared error, the sample's recall
-centre.npy     (dim,) float32, where one is taken off
-extra.npy      (n,) float32, where a row's score needs more than its code
+codes.npy and what belongs to them: `codes`
 graph.npy      (n, degree) int32 neighbours, -1 behind the last one of a row
 entries.npy    (e,) int32 rows that walks start from
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,16 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexers.native import _kernel
+from indexers.native.codes import (
+    FILES,
+    MAYBE,
+    MEASURES,
+    kept_blocks,
+    quantiser_of,
+    read_arrays,
+    searcher_of,
+    write_codes,
+)
 from indexers.native.index import Native
-from indexers.native.quantise import BLOCK_ROWS, Quantiser, choose, extra_of, still_serves, stride_of
+from indexers.native.quantise import BLOCK_ROWS, Quantiser, choose, still_serves
 from indexers.native.reach import entries_of
 from indexers.params import checked, corrupt
 from vss.errors import invalid
 from vss.protocols import IndexSpec
-from vss.storage.npy import NpyWriter, map_npy, save_npy
+from vss.storage.npy import save_npy
 from vss.types import Metric, Progress, Rows, Vectors
-
-MEASURES = {Metric.COSINE: "dot", Metric.DOT: "dot", Metric.EUCLID: "euclid"}
 
 EFFORTS = (10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096)
 
@@ -78,7 +83,7 @@ class NativeBuilder:
         """As `IndexBuilder.build`."""
         vectors = np.asarray(vectors)
         quantiser = choose(vectors, spec.metric)
-        codes = _write_codes(quantiser.blocks(vectors), quantiser, spec, out)
+        codes = write_codes(quantiser.blocks(vectors), quantiser, spec.dim, out)
         count, degree = len(vectors), int(spec.params["degree"])
         if count == 0:
             save_npy(out / "graph.npy", np.empty((0, degree), np.int32))
@@ -109,7 +114,7 @@ class NativeBuilder:
         """
         vectors = np.asarray(vectors)
         arrays = _read(files, spec)
-        quantiser, entry = _quantiser(arrays, spec), _entry_of(arrays)
+        quantiser, entry = quantiser_of(arrays, spec), _entry_of(arrays)
         before, stay, count = len(arrays["codes"]), len(kept), len(vectors)
         if stay > count or (stay and (kept[0] < 0 or kept[-1] >= before or (np.diff(kept) <= 0).any())):
             raise invalid(f"got {stay} kept rows, wanted rising ones of {before} and no more than {count}")
@@ -117,8 +122,8 @@ class NativeBuilder:
         if few or not still_serves(quantiser, stay, vectors, spec.metric):
             self.build(vectors, spec, out, threads=threads, progress=progress)
             return
-        blocks = chain(_kept_blocks(arrays, kept), quantiser.blocks(vectors[stay:]))
-        codes = _write_codes(blocks, quantiser, spec, out)
+        blocks = chain(kept_blocks(arrays, kept), quantiser.blocks(vectors[stay:]))
+        codes = write_codes(blocks, quantiser, spec.dim, out)
         rows = np.full(before, -1, np.int32)
         rows[kept] = np.arange(stay, dtype=np.int32)
         graph = arrays["graph"]
@@ -145,22 +150,7 @@ class NativeBuilder:
         if vectors.ndim != 2 or vectors.shape[1] != spec.dim:
             raise corrupt(f"got vectors of shape {vectors.shape}, wanted (n, {spec.dim})")
         arrays = _read(files, spec)
-        if len(arrays["codes"]) != len(vectors):
-            raise corrupt(f"got codes of {len(arrays['codes'])} rows, wanted {len(vectors)}")
-        try:
-            searcher = _kernel.Searcher(
-                MEASURES[spec.metric],
-                arrays["codes"],
-                float(arrays["scales"][0]),
-                arrays.get("centre"),
-                arrays.get("extra"),
-                arrays["graph"],
-                arrays["entries"],
-                vectors,
-            )
-        except (ValueError, TypeError) as error:
-            raise corrupt(f"the engine refuses the index: {error}") from error
-        return Native(spec, searcher, len(vectors))
+        return Native(spec, searcher_of(spec.metric, arrays, vectors, arrays["graph"]), len(vectors))
 
     def efforts(self, spec: IndexSpec) -> tuple[int, ...]:
         """Widths of the beam."""
@@ -173,42 +163,11 @@ def degree_for(dim: int) -> int:
 
 
 def _read(files: Mapping[str, Path], spec: IndexSpec) -> dict[str, NDArray[Any]]:
-    """The arrays of an index by name, mapped. VssError (CORRUPT); the engine checks what stands in them."""
-    arrays: dict[str, NDArray[Any]] = {}
-    for name in ("codes", "scales", "graph", "entries", "centre", "extra"):
-        path = files.get(f"{name}.npy")
-        if path is not None:
-            try:
-                arrays[name] = map_npy(path)
-            except (ValueError, OSError) as error:
-                raise corrupt(f"{name}.npy cannot be read") from error
-        elif name not in ("centre", "extra"):
-            raise corrupt(f"got the files {sorted(files)}, wanted {name}.npy")
-    codes, graph, scales = arrays["codes"], arrays["graph"], arrays["scales"]
-    if scales.shape != (4,) or scales.dtype != np.float64:
-        raise corrupt("scales.npy is not four float64")
-    if codes.ndim != 2 or codes.shape[1] != stride_of(spec.dim):
-        raise corrupt(f"got codes of shape {codes.shape}, wanted rows of {stride_of(spec.dim)}")
+    arrays = read_arrays(files, (*FILES, "graph", "entries"), MAYBE, spec.dim)
+    codes, graph = arrays["codes"], arrays["graph"]
     if graph.shape != (len(codes), spec.params["degree"]):
         raise corrupt(f"got a graph of shape {graph.shape}, wanted {(len(codes), spec.params['degree'])}")
     return arrays
-
-
-def _quantiser(arrays: Mapping[str, NDArray[Any]], spec: IndexSpec) -> Quantiser:
-    """What made the codes of an index that nobody opened. VssError (CORRUPT)."""
-    codes, centre, extra = arrays["codes"], arrays.get("centre"), arrays.get("extra")
-    if codes.dtype not in (np.uint8, np.float16) or not np.isfinite(arrays["scales"]).all():
-        raise corrupt(f"got codes of {codes.dtype} and the scales {arrays['scales'].tolist()}")
-    needed = extra_of(spec.metric, centre)
-    for name, array, shape in (("centre", centre, (spec.dim,)), ("extra", extra, (len(codes),))):
-        if array is not None and (array.shape != shape or array.dtype != np.float32 or not np.isfinite(array).all()):
-            raise corrupt(f"{name}.npy is not finite float32 of shape {shape}")
-    if (extra is not None) != bool(needed):
-        raise corrupt(f"got the arrays {sorted(arrays)}, wanted {'one' if needed else 'none'} of extra.npy")
-    scale, clipped, error, recall = arrays["scales"].tolist()
-    if not 1e-18 <= scale <= 1e18:
-        raise corrupt(f"got the scale {scale}, wanted one from 1e-18 to 1e18")
-    return Quantiser("u8" if codes.dtype == np.uint8 else "f16", scale, centre, needed, clipped, error, recall)
 
 
 def _entry_of(arrays: Mapping[str, NDArray[Any]]) -> int:
@@ -219,34 +178,6 @@ def _entry_of(arrays: Mapping[str, NDArray[Any]]) -> int:
     if len(entries) and not 0 <= entries[0] < count:
         raise corrupt(f"got the entry {entries[0]} of {count} rows")
     return int(entries[0]) if len(entries) else 0
-
-
-def _kept_blocks(arrays: Mapping[str, NDArray[Any]], kept: Rows) -> Iterator[tuple[NDArray[Any], NDArray[np.float32]]]:
-    """As `Quantiser.blocks`, of rows that have their codes."""
-    extra = arrays.get("extra")
-    for start in range(0, len(kept), BLOCK_ROWS):
-        rows = kept[start : start + BLOCK_ROWS]
-        yield arrays["codes"][rows], np.zeros(len(rows), np.float32) if extra is None else extra[rows]
-
-
-def _write_codes(
-    blocks: Iterable[tuple[NDArray[Any], NDArray[np.float32]]], quantiser: Quantiser, spec: IndexSpec, out: Path
-) -> NDArray[Any]:
-    """Write all that comes of a quantiser; the codes, mapped."""
-    measured = (quantiser.scale, quantiser.clipped, quantiser.error, quantiser.recall)
-    save_npy(out / "scales.npy", np.array(measured, np.float64))
-    if quantiser.centre is not None:
-        save_npy(out / "centre.npy", quantiser.centre)
-    dtype = np.uint8 if quantiser.form == "u8" else np.float16
-    writer = NpyWriter(out / "codes.npy", dtype, (stride_of(spec.dim),))
-    extras = [np.empty(0, np.float32)]
-    for codes, extra in blocks:
-        writer.append(codes)
-        extras.append(extra)
-    writer.close()
-    if quantiser.extra:
-        save_npy(out / "extra.npy", np.concatenate(extras))
-    return map_npy(out / "codes.npy")
 
 
 def _entry(vectors: Vectors) -> int:

@@ -46,15 +46,18 @@ class Native:
             if len(allow) != self._count:
                 raise invalid(f"got a mask of {len(allow)} rows, wanted {self._count}")
             mask = np.ascontiguousarray(allow)
-            return Hits(*searcher.search_allowed(queries, k, width, _rescored(width, k), mask))
+            return Hits(*searcher.search_allowed(queries, k, width, rescored(width, k), mask))
         if self._count <= SCAN_ROWS_PER_EFFORT * width:
-            return Hits(*searcher.scan_range(queries, k, _rescored(width, k), 0, self._count))
+            return Hits(*searcher.scan_range(queries, k, rescored(width, k), 0, self._count))
         return Hits(*searcher.search(queries, k, width))
 
-    def scan(self, queries: Vectors, k: int, rows: NDArray[np.int32]) -> Hits:
+    def scan(self, queries: Vectors, k: int, rows: NDArray[np.int32] | None) -> Hits:
         """As `Scanner.scan`."""
         searcher = self._opened(queries)
-        return Hits(*searcher.scan(np.ascontiguousarray(queries, np.float32), k, _rescored(0, k), rows))
+        queries = np.ascontiguousarray(queries, np.float32)
+        if rows is None:
+            return Hits(*searcher.scan_range(queries, k, rescored(0, k), 0, self._count))
+        return Hits(*searcher.scan(queries, k, rescored(0, k), rows))
 
     def _opened(self, queries: Vectors) -> _kernel.Searcher:
         if self._searcher is None:
@@ -68,5 +71,6 @@ class Native:
         self._searcher = None
 
 
-def _rescored(width: int, k: int) -> int:
+def rescored(width: int, k: int) -> int:
+    """How many rows a scan by codes scores again, at least."""
     return max(width, RESCORED_OF_SCAN, 4 * k)

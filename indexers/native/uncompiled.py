@@ -1,4 +1,4 @@
-"""`native` where its kernel was not compiled: what another machine built is still served, exactly and slower."""
+"""`native` and `coded` where the kernel was not compiled: what another machine built is served, exactly and slower."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ HINT = "install vss-service again where there is a C++17 compiler and Python's h
 
 
 class UncompiledBuilder:
-    """Builds nothing (VssError, UNAVAILABLE); opens a `native` index as an exact scan of its vectors.
+    """Builds nothing (VssError, UNAVAILABLE); opens an index of this kind as an exact scan of its vectors.
 
     why: what kept the kernel from being imported
     """
 
-    kind = "native"
-
-    def __init__(self, why: str) -> None:
+    def __init__(self, kind: str, why: str) -> None:
+        self.kind = kind
         self._why = why
 
     def spec(self, metric: Metric, dim: int, params: Mapping[str, int | float | str]) -> IndexSpec:
@@ -37,7 +36,9 @@ class UncompiledBuilder:
 
     def open(self, files: Mapping[str, Path], spec: IndexSpec, vectors: Vectors) -> Flat:
         """As `FlatBuilder.open`."""
-        log.warning("a native index of %d vectors is scanned: its kernel is not compiled (%s)", len(vectors), self._why)
+        log.warning(
+            "a %s index of %d vectors is scanned: the kernel is not compiled (%s)", self.kind, len(vectors), self._why
+        )
         return FlatBuilder().open({}, spec, vectors)
 
     def efforts(self, spec: IndexSpec) -> tuple[int, ...]:
@@ -45,4 +46,4 @@ class UncompiledBuilder:
         return ()
 
     def _unavailable(self) -> VssError:
-        return VssError(Code.UNAVAILABLE, f"the kernel of native cannot be imported: {self._why}", hint=HINT)
+        return VssError(Code.UNAVAILABLE, f"the kernel of {self.kind} cannot be imported: {self._why}", hint=HINT)

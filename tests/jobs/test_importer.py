@@ -31,7 +31,7 @@ from vss.jobs.gate import Fields
 from vss.jobs.importer import Tools
 from vss.jobs.progress import Lines, Silent
 from vss.points import Point
-from vss.protocols import IndexSpec
+from vss.protocols import Growing, IndexSpec
 from vss.schema import IndexSettings, Schema, VectorSchema
 from vss.search.retrieve import search
 from vss.storage.datadir import DataDir
@@ -292,6 +292,9 @@ class LowEffort:
 
     def choose(self, kind: str, metric: Metric, dim: int, rows: int, params: Any) -> IndexSpec:
         return self._builder.spec(metric, dim, {"m": 2, "ef_construction": 4})
+
+    def growing(self, metric: Metric, dim: int) -> Growing:
+        return INDEXERS.growing(metric, dim)
 
     def efforts(self, spec: IndexSpec) -> tuple[int, ...]:
         return (2, 4)

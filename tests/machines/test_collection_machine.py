@@ -43,7 +43,7 @@ from vss.filters import Condition, Filter, matches
 from vss.jobs.collect import collect
 from vss.patches import PayloadPatch
 from vss.points import Point, id_key
-from vss.protocols import Extender, IndexBuilder, IndexSpec
+from vss.protocols import Extender, Growing, IndexBuilder, IndexSpec
 from vss.schema import IndexSettings, Schema, VectorSchema
 from vss.search.retrieve import search
 from vss.storage import history
@@ -109,6 +109,10 @@ class Watched:
     def choose(self, *given: Any) -> IndexSpec:
         """That of the registry."""
         return INDEXERS.choose(*given)
+
+    def growing(self, *given: Any) -> Growing:
+        """That of the registry."""
+        return INDEXERS.growing(*given)
 
 
 class CollectionMachine(RuleBasedStateMachine):

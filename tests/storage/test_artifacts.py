@@ -46,7 +46,7 @@ def test_a_damaged_artifact_is_found_at_open(
     collection, manifest = folded
     whole = collection.view().retrieve(range(300))
     derived = {one.sha256 for one in artifacts_of(derived_of(manifest.segments[0]))}
-    for path in sorted((collection.folder / "artifacts").iterdir()):
+    for path in sorted(collection.artifacts.path(one) for one in artifacts_of(manifest)):
         original = path.read_bytes()
         damage(path, change)
         again = reopened(collection, indexers)

@@ -17,7 +17,7 @@ from tests.storage.conftest import DIM
 from vss.engines.local import LocalEngine
 from vss.errors import Code, VssError
 from vss.points import Point
-from vss.protocols import Indexers, IndexSpec
+from vss.protocols import Growing, Indexers, IndexSpec
 from vss.schema import IndexSettings, Schema, VectorSchema
 from vss.storage.artifacts import Artifact
 from vss.storage.compact import compact
@@ -159,6 +159,9 @@ class Meddling:
         if happens is not None:
             happens()  # type: ignore[operator]
         return INDEXERS.choose(*given)  # type: ignore[arg-type]
+
+    def growing(self, *given: object) -> Growing:
+        return INDEXERS.growing(*given)  # type: ignore[arg-type]
 
 
 def test_writes_and_seals_during_a_fold_win_and_are_kept(engine: LocalEngine, indexers: Indexers) -> None:

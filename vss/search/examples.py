@@ -83,7 +83,7 @@ def search_examples(
         if not selection.count:
             continue
         body = part.body
-        vectors = body.vectors[using].vectors if isinstance(body, Segment) else body.vectors[using][0]
+        vectors = body.vectors[using].vectors
         total = np.concatenate(
             [
                 _combined(liked, disliked, vectors[start : start + BLOCK_ROWS], metric, strategy)

@@ -138,5 +138,4 @@ def walk_us(curve: Sequence[CurvePoint], effort: float) -> float:
 def scan_ms(part: Part, using: str, matching: int) -> float:
     """Predicted milliseconds of scanning that many rows of a part."""
     body = part.body
-    vectors = body.vectors[using].vectors if isinstance(body, Segment) else body.vectors[using][0]
-    return matching * int(vectors.shape[1]) / FLOATS_PER_MS
+    return matching * int(body.vectors[using].vectors.shape[1]) / FLOATS_PER_MS

@@ -13,7 +13,7 @@ from vss.distance import exact_search
 from vss.filters import Condition
 from vss.protocols import Scanner
 from vss.search.plan import Method, Plan, plan_part, scan_ms
-from vss.storage.segment import Segment
+from vss.storage.segment import Segment, SegmentVectors
 from vss.storage.selection import Selection
 from vss.storage.view import Part, View
 from vss.types import Hits, Metric, Rows, Scores, Vectors
@@ -151,12 +151,10 @@ def _carry_out(
     part: Part, plan: Plan, queries: Vectors, using: str, k: int, metric: Metric, selection: Selection, *, exact: bool
 ) -> Hits:
     body, allowed = part.body, selection.mask
-    if not isinstance(body, Segment):
-        return exact_search(queries, body.vectors[using][0], k, metric, allowed)
     one = body.vectors[using]
     if plan.method is Method.SCAN:
         if isinstance(one.index, Scanner) and not exact:
-            hits = one.index.scan(queries, k, selection.rows)
+            hits = one.index.scan(queries, k, None if allowed is None else selection.rows)
         else:
             hits = exact_search(queries, one.vectors, k, metric, allowed)
     else:
@@ -168,7 +166,7 @@ def _carry_out(
             rows, scores = hits.rows.copy(), hits.scores.copy()
             rows[short], scores[short] = found.rows, found.scores
             hits = Hits(rows, scores)
-    if one.rows is not None:
+    if isinstance(one, SegmentVectors) and one.rows is not None:
         hits = Hits(np.where(hits.rows >= 0, one.rows[hits.rows], -1), hits.scores)
     return hits
 

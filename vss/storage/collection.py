@@ -48,7 +48,7 @@ class Collection:
         self._generation = -1
         self._manifest: Manifest | None = None
         self._segments: dict[str, Segment] = {}
-        self._live = LivePart(schema, ())
+        self._live = LivePart(schema, (), indexers)
         self._view: View | None = None
         self._seq = 0
         self._heeded = self.artifacts.damage.stamp()
@@ -162,7 +162,7 @@ class Collection:
             if manifest.covered_seq != pointer.covered_seq:
                 raise damaged("log.db", f"its pointer covers {pointer.covered_seq}, wanted {manifest.covered_seq}")
         segments = self._open(manifest)
-        live = LivePart(self.schema, list(segments.values()))
+        live = LivePart(self.schema, list(segments.values()), self._indexers)
         live.apply(operations)
         # Segments that only older views use are freed with the last of those views.
         self._manifest, self._segments, self._live = manifest, segments, live
@@ -176,10 +176,8 @@ class Collection:
         opened = {}
         for record in manifest.segments if manifest else ():
             known = self._segments.get(record.id)
-            # The same segment with other tombstones is another reading of the same files.
-            opened[record.id] = (
-                known if known and known.record == record else Segment(record, self.artifacts, self._indexers)
-            )
+            again = None if known is None else known.read_as(record, self.artifacts)
+            opened[record.id] = Segment(record, self.artifacts, self._indexers) if again is None else again
         return opened
 
     def close(self) -> None:

@@ -129,19 +129,14 @@ def blocks(part: Part, schema: Schema) -> Iterator[Block]:
     """The rows of a part that count, in blocks, with the vectors that the schema names."""
     rows: Rows = np.arange(len(part.body)) if part.alive is None else np.flatnonzero(part.alive)
     for start in range(0, len(rows), BLOCK_ROWS):
-        chosen = rows[start : start + BLOCK_ROWS].tolist()
-        points = [part.point(row) for row in chosen]
-        vectors = {}
-        for name in schema.vectors:
-            have = [place for place, point in enumerate(points) if name in point.vectors]
-            if have:
-                data = np.stack([points[place].vectors[name] for place in have])
-                vectors[name] = (np.asarray(have, np.int64), data)
+        chosen = rows[start : start + BLOCK_ROWS]
+        vectors = {name: part.body.some_vectors(name, chosen) for name in schema.vectors}
+        listed = chosen.tolist()
         yield Block(
-            keys=[part.body.key(row) for row in chosen],
-            payloads=[point.payload for point in points],
-            versions=np.asarray([point.version for point in points], np.int64),
-            vectors=vectors,
+            keys=[part.body.key(row) for row in listed],
+            payloads=[part.payload(row) for row in listed],
+            versions=np.asarray([part.version(row) for row in listed], np.int64),
+            vectors={name: some for name, some in vectors.items() if len(some[0])},
         )
 
 

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from vss.defaults import MIN_RECALL
 from vss.protocols import Indexers
-from vss.schema import IndexSettings, Schema
+from vss.schema import SCAN, IndexSettings, Schema
 from vss.storage.build import SegmentBuilder
 from vss.storage.collection import Collection
 from vss.storage.compact import blocks, compact
@@ -34,8 +34,8 @@ LIVE_BYTES = 64 << 20
 
 
 def seal(collection: Collection, publisher: Publisher, indexers: Indexers) -> Manifest:
-    """Turn the live part into a flat segment and publish."""
-    view, flat = collection.view(), IndexSettings(kind="flat")
+    """Turn the live part into a segment that is scanned, and publish."""
+    view, scanned = collection.view(), IndexSettings(kind=SCAN)
     records: list[SegmentRecord] = []
     moved = [view.parts[-1]]
     # Until the pointer has moved the folder says that what is stored here is needed.
@@ -57,7 +57,7 @@ def seal(collection: Collection, publisher: Publisher, indexers: Indexers) -> Ma
                 for block in blocks(part, collection.schema):
                     builder.add(block)
             if builder.rows:
-                records.append(builder.finish(collection.artifacts, indexers, flat, threads=1))
+                records.append(builder.finish(collection.artifacts, indexers, scanned, threads=1))
         manifest = next_manifest(collection, view, records, covered_seq=view.seq, source="seal")
         publisher.publish(manifest)
     return manifest

@@ -6,6 +6,7 @@ Keys (`vss.points.id_key`) sort as scrolling does, so finding an id is a binary 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,17 @@ class Blobs:
     def __getitem__(self, row: int) -> bytes:
         return bytes(self._data[self._offsets[row] : self._offsets[row + 1]])
 
+    @cached_property
+    def alike(self) -> NDArray[np.bytes_] | None:
+        """`(n,)` the strings as one array, where all are equally long (ids that are integers, UUIDs); else None.
+
+        numpy takes zeros at their ends off, and so compares them rightly only with others of that length.
+        """
+        size = int(self._offsets[1]) if len(self) else 0
+        if not size or (np.diff(self._offsets) != size).any():
+            return None
+        return np.frombuffer(self._data, np.dtype((np.bytes_, size)))
+
     def lower_bound(self, wanted: bytes) -> int:
         """Of sorted strings, the first one that is not before `wanted`; their number when there is none."""
         low, high = 0, len(self)
@@ -83,6 +95,20 @@ class Ids:
             if self._keys[row] == key:
                 return row
         return -1
+
+    def find_all(self, keys: Sequence[bytes]) -> Rows:
+        """`(n,)` int64 what `find` says of each."""
+        alike = self._keys.alike
+        if alike is None:
+            return np.asarray([self.find(key) for key in keys], np.int64)
+        found = np.full(len(keys), -1, np.int64)
+        places = [place for place, key in enumerate(keys) if len(key) == alike.itemsize]
+        if places:
+            wanted = np.asarray([keys[place] for place in places], alike.dtype)
+            at = np.searchsorted(alike, wanted, side="right", sorter=self._order) - 1
+            rows = self._order[np.maximum(at, 0)]
+            found[places] = np.where((at >= 0) & (alike[rows] == wanted), rows, -1)
+        return found
 
     def after(self, key: bytes | None, *, inclusive: bool) -> Iterator[tuple[bytes, int]]:
         """(key, row) in scroll order, from `key` on; from the start for None."""

@@ -1,4 +1,4 @@
-"""The live part: operations that no segment covers yet. Bounded, kept in memory, searched exactly.
+"""The live part: operations that no segment covers yet. Bounded, kept in memory, every row looked at by each search.
 
 `LivePart` takes operations as they come; `snapshot` freezes it for a view. Row buffers only grow, so a snapshot is the
 number of rows at that moment and a copy of which of them count.
@@ -6,22 +6,20 @@ number of rows at that moment and a copy of which of them count.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 import msgspec
 import numpy as np
 
-from vss.filters import Condition, predicate
 from vss.patches import patched, unpack_patch
-from vss.points import key_id
-from vss.schema import Schema
+from vss.protocols import Growing, Indexers
+from vss.schema import Schema, VectorSchema
+from vss.storage.live_rows import LiveSnapshot, LiveVectors, Newest
 from vss.storage.log import Kind, Operation, pack_vectors, unpack_vectors, vector_bytes
 from vss.storage.segment import Segment
-from vss.types import Mask, Rows, Vectors
+from vss.types import Mask, Vectors
 
 _FIRST_ROOM = 256
 _FLOAT = np.dtype("<f4")
@@ -45,9 +43,14 @@ class Overlay:
 class _Buffer:
     """Vectors of one name by live row, doubling as it fills; `has` says which rows have one."""
 
-    def __init__(self, dim: int) -> None:
-        self.data = np.zeros((_FIRST_ROOM, dim), np.float32)
+    def __init__(self, schema: VectorSchema, indexers: Indexers) -> None:
+        self.data = np.zeros((_FIRST_ROOM, schema.dim), np.float32)
         self.has = np.zeros(_FIRST_ROOM, np.bool_)
+        self._growing: Growing = indexers.growing(schema.metric, schema.dim)
+
+    def show(self, rows: int) -> LiveVectors:
+        """The first `rows` of them, as they are now."""
+        return LiveVectors(self.data[:rows], self.has[:rows], self._growing.index(self.data[:rows]))
 
     def reserve(self, rows: int) -> None:
         """Make room for so many rows."""
@@ -75,28 +78,20 @@ class _Buffer:
             self.has[rows] = True
 
 
-@dataclass(slots=True)
-class _Newest:
-    """Key -> its live row now, and a number that changes before the rows do."""
-
-    rows: dict[bytes, int] = field(default_factory=dict)
-    moment: int = 0
-
-
 class LivePart:
     """Operations after `covered_seq`, applied in the order of their seq. Not thread-safe: its collection locks."""
 
-    def __init__(self, schema: Schema, segments: Sequence[Segment]) -> None:
+    def __init__(self, schema: Schema, segments: Sequence[Segment], indexers: Indexers) -> None:
         self._segments = segments
-        self._buffers = {name: _Buffer(vector.dim) for name, vector in schema.vectors.items()}
+        self._buffers = {name: _Buffer(vector, indexers) for name, vector in schema.vectors.items()}
         self._keys: list[bytes] = []
         self._payloads: list[bytes] = []
         self._versions: list[int] = []
-        self._newest = _Newest()
+        self._newest = Newest()
         self._alive = np.zeros(_FIRST_ROOM, np.bool_)
-        self._hidden: list[set[int]] = [set() for _ in segments]
         self._patches: list[Patches] = [{} for _ in segments]
         self._masks: list[Mask | None] = [segment.alive for segment in segments]
+        self._shown = [True] * len(segments)
         self.operations = 0
         self.bytes = 0
 
@@ -108,9 +103,6 @@ class LivePart:
     def apply(self, operations: Sequence[Operation]) -> None:
         """Take operations whose seq is higher than all before."""
         self._newest.moment += 1
-        hidden = [len(rows) for rows in self._hidden]
-        # Snapshots hold the dictionaries of before.
-        self._patches = [dict(patches) for patches in self._patches]
         for upserts, run in groupby(operations, key=_is_upsert):
             if upserts:
                 self._upsert(list(run))
@@ -119,14 +111,10 @@ class LivePart:
                     self._apply(operation)
         self.operations += len(operations)
         self.bytes += sum([len(one.vectors) + len(one.payload) + len(one.key) for one in operations])
-        for number, before in enumerate(hidden):
-            if len(self._hidden[number]) > before:
-                self._masks[number] = self._mask(number)
 
     def _upsert(self, run: Sequence[Operation]) -> None:
         """Nearly all that is ever written comes in runs of these: their vectors are copied together."""
-        if self._segments:
-            run = [operation for operation in run if self._supersedes(operation)]
+        run = self._superseding(run)
         keys, packed = [one.key for one in run], [one.vectors for one in run]
         payloads, seqs = [one.payload for one in run], [one.seq for one in run]
         alike = self._alike(packed)
@@ -150,14 +138,20 @@ class LivePart:
             return None
         return np.ascontiguousarray(rows[:, len(head) :]).view(_FLOAT)
 
-    def _supersedes(self, operation: Operation) -> bool:
-        """Whether an upsert counts; what is sealed of its point then does no longer."""
-        sealed = self._sealed(operation.key)
-        if sealed is not None:
-            if self._version(*sealed) >= operation.seq:
-                return False  # a bulk import that started later has this point
-            self._hide(*sealed)
-        return True
+    def _superseding(self, run: Sequence[Operation]) -> Sequence[Operation]:
+        """The upserts that count; what is sealed of their points then does no longer."""
+        keys, late = [one.key for one in run], set()
+        for number, segment in enumerate(self._segments):
+            found = segment.find_all(keys)
+            for place in np.flatnonzero(found >= 0).tolist():
+                row = int(found[place])
+                if not self._counts(number, row):
+                    continue
+                if self._version(number, row) >= run[place].seq:
+                    late.add(place)  # a bulk import that started later has this point
+                else:
+                    self._hide(number, row)
+        return [one for place, one in enumerate(run) if place not in late] if late else run
 
     def _apply(self, operation: Operation) -> None:
         sealed = self._sealed(operation.key)
@@ -175,9 +169,13 @@ class LivePart:
         """The segment (by number) and row that hold the point and still count: at most one does."""
         for number, segment in enumerate(self._segments):
             row = segment.find(key)
-            if row >= 0 and row not in self._hidden[number] and (segment.alive is None or segment.alive[row]):
+            if row >= 0 and self._counts(number, row):
                 return number, row
         return None
+
+    def _counts(self, number: int, row: int) -> bool:
+        mask = self._masks[number]
+        return mask is None or bool(mask[row])
 
     def _version(self, number: int, row: int) -> int:
         patch = self._patches[number].get(row)
@@ -188,8 +186,20 @@ class LivePart:
         return patch[0] if patch else self._segments[number].payload(row)
 
     def _hide(self, number: int, row: int) -> None:
-        self._hidden[number].add(row)
+        self._unshare(number)
+        mask = self._masks[number]
+        if mask is None:
+            mask = self._masks[number] = np.ones(len(self._segments[number]), np.bool_)
+        mask[row] = False
         self._patches[number].pop(row, None)
+
+    def _unshare(self, number: int) -> None:
+        """Before anything over a segment changes: snapshots hold what was there."""
+        if self._shown[number]:
+            self._shown[number] = False
+            mask = self._masks[number]
+            self._masks[number] = None if mask is None else mask.copy()
+            self._patches[number] = dict(self._patches[number])
 
     def _remove(self, key: bytes, sealed: tuple[int, int] | None) -> None:
         if sealed is not None:
@@ -208,6 +218,7 @@ class LivePart:
             self._add(operation.key, vectors, payload, operation.seq)
         elif sealed is not None:
             number, row = sealed
+            self._unshare(number)
             self._patches[number][row] = (patched(self._payload(number, row), patch), operation.seq)
 
     def _change_vectors(self, operation: Operation, sealed: tuple[int, int] | None) -> None:
@@ -265,14 +276,6 @@ class LivePart:
         self._payloads += payloads
         self._versions += seqs
 
-    def _mask(self, number: int) -> Mask:
-        mask = np.ones(len(self._segments[number]), np.bool_)
-        base = self._segments[number].alive
-        if base is not None:
-            mask[:] = base
-        mask[list(self._hidden[number])] = False
-        return mask
-
     def snapshot(self) -> tuple[LiveSnapshot, list[Overlay]]:
         """The live rows now, and what lies over each segment."""
         rows = len(self._keys)
@@ -281,83 +284,12 @@ class LivePart:
             self._keys,
             self._payloads,
             self._versions,
-            {name: (buffer.data[:rows], buffer.has[:rows]) for name, buffer in self._buffers.items()},
+            {name: buffer.show(rows) for name, buffer in self._buffers.items()},
             self._newest,
         )
+        self._shown = [True] * len(self._segments)
         return live, [Overlay(*both) for both in zip(self._masks, self._patches, strict=True)]
 
 
 def _is_upsert(operation: Operation) -> bool:
     return operation.kind is Kind.UPSERT
-
-
-class LiveSnapshot:
-    """The live part at one moment; reads like a segment. Rows beyond `len` are of a later moment."""
-
-    def __init__(
-        self,
-        alive: Mask,
-        keys: Sequence[bytes],
-        payloads: Sequence[bytes],
-        versions: Sequence[int],
-        vectors: dict[str, tuple[Vectors, Mask]],
-        newest: _Newest,
-    ) -> None:
-        self.alive = alive
-        self._keys = keys
-        self._payloads = payloads
-        self._versions = versions
-        self.vectors = vectors
-        self._newest = newest
-        self._moment = newest.moment
-
-    def __len__(self) -> int:
-        return len(self.alive)
-
-    @cached_property
-    def _order(self) -> list[tuple[bytes, int]]:
-        return sorted((self._keys[row], row) for row in np.flatnonzero(self.alive).tolist())
-
-    def key(self, row: int) -> bytes:
-        """The key of a row's id."""
-        return self._keys[row]
-
-    def find(self, key: bytes) -> int:
-        """The row of a key that counts, or -1."""
-        # The live part's own rows, which move on: what they say holds here when they have not, or when they still name
-        # a row of this moment. Otherwise the rows of this moment are sorted, once.
-        row = self._newest.rows.get(key)
-        if row is not None and row < len(self):
-            return row
-        if self._newest.moment == self._moment:
-            return -1
-        at = bisect_left(self._order, (key, 0))
-        return self._order[at][1] if at < len(self._order) and self._order[at][0] == key else -1
-
-    def after(self, key: bytes | None, *, inclusive: bool) -> Iterator[tuple[bytes, int]]:
-        """(key, row) in scroll order from `key` on."""
-        cut = bisect_left if inclusive else bisect_right
-        start = 0 if key is None else cut(self._order, key, key=lambda pair: pair[0])
-        yield from self._order[start:]
-
-    def payload(self, row: int) -> bytes:
-        """The JSON object of a row."""
-        return self._payloads[row]
-
-    def version(self, row: int) -> int:
-        """The sequence number that wrote the row."""
-        return self._versions[row]
-
-    def vector(self, name: str, row: int) -> Vectors | None:
-        """`(dim,)` float32, or None when the row has no such vector."""
-        data, has = self.vectors[name]
-        return data[row] if has[row] else None
-
-    def filtered(self, condition: Condition) -> tuple[Mask, int]:
-        """`(n,)` which rows pass, those that do not count being False, and how many payloads were read for it."""
-        mask, passes = np.zeros(len(self), np.bool_), predicate(condition)
-        rows: Rows = np.flatnonzero(self.alive)
-        for row in rows.tolist():
-            names = [name for name, (_, has) in self.vectors.items() if has[row]]
-            mask[row] = passes(key_id(self._keys[row]), msgspec.json.decode(self._payloads[row]), names)
-        return mask, len(rows)

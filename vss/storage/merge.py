@@ -18,6 +18,9 @@ from vss.storage.npy import rows_in
 SMALL_ROWS = 20_000
 """Segments up to this size are always merged by a fold: building their graph again takes seconds."""
 
+SCANNED = frozenset(("flat", "coded"))
+"""Kinds of index that look at every vector: where there is to be another one, such a segment waits for it."""
+
 PILE = 8
 """Segments that one fold can merge which make it due, and segments left over that make it reach further."""
 
@@ -74,7 +77,7 @@ def survey(manifest: Manifest, schema: Schema, indexers: Indexers) -> Merge:
     unindexed = 0
     for name in schema.vectors:
         if _indexable(schema, name, sum(_vectors(one, schema, name) for one in merged), indexers):
-            unindexed = max(unindexed, sum(_vectors(one, schema, name) for one in merged if _flat(one, name)))
+            unindexed = max(unindexed, sum(_vectors(one, schema, name) for one in merged if _scanned(one, name)))
     return Merge(
         points=sum(map(live_rows, manifest.segments)),
         segments=len(merged),
@@ -90,7 +93,7 @@ def backlog(manifest: Manifest | None, live: int, schema: Schema, indexers: Inde
     for name in schema.vectors:
         count = live
         for one in manifest.segments if manifest else ():
-            count += _vectors(one, schema, name) if _flat(one, name) else 0
+            count += _vectors(one, schema, name) if _scanned(one, name) else 0
         if count >= max(at_least, waiting + 1) and _indexable(schema, name, count, indexers):
             waiting = count
     return waiting
@@ -132,13 +135,13 @@ def _crowded(record: SegmentRecord) -> bool:
 
 def _lacks_index(record: SegmentRecord, schema: Schema, indexers: Indexers) -> bool:
     return any(
-        _flat(record, name) and _indexable(schema, name, _vectors(record, schema, name), indexers)
+        _scanned(record, name) and _indexable(schema, name, _vectors(record, schema, name), indexers)
         for name in schema.vectors
     )
 
 
-def _flat(record: SegmentRecord, name: str) -> bool:
-    return name in record.vectors and record.vectors[name].index.kind == "flat"
+def _scanned(record: SegmentRecord, name: str) -> bool:
+    return name in record.vectors and record.vectors[name].index.kind in SCANNED
 
 
 def _vectors(record: SegmentRecord, schema: Schema, name: str) -> int:
@@ -151,4 +154,4 @@ def _vectors(record: SegmentRecord, schema: Schema, name: str) -> int:
 def _indexable(schema: Schema, name: str, count: int, indexers: Indexers) -> bool:
     """Whether so many vectors get another index than exact search."""
     vector, index = schema.vectors[name], schema.index
-    return count > 0 and indexers.choose(index.kind, vector.metric, vector.dim, count, index.params).kind != "flat"
+    return count > 0 and indexers.choose(index.kind, vector.metric, vector.dim, count, index.params).kind not in SCANNED

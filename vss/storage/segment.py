@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from vss.errors import Code, VssError
@@ -117,12 +119,24 @@ class Segment:
             shapes_complete=complete and record.shapes_complete,
             added=frozenset(added),
         )
-        self._tombstones = None if record.tombstones is None else map_npy(artifacts.path(record.tombstones))
+        self._tombstones = _tombstones(record, artifacts)
         sizes = {len(self._ids), len(self._payloads), len(self.versions)}
         if sizes != {record.rows}:
             raise ValueError(f"got files of {sorted(sizes)} rows, wanted {record.rows}")
         self._masks: Cache[Mask] = Cache(MASK_CACHE_BYTES)
         self._selections: Cache[tuple[Mask | None, Selection]] = Cache(MASK_CACHE_BYTES)
+
+    def read_as(self, record: SegmentRecord, artifacts: ArtifactStore) -> Segment | None:
+        """This segment with other tombstones, over the same open files; None when it differs in more than that."""
+        if record == self.record:
+            return self
+        if replace(record, tombstones=self.record.tombstones, deleted=self.record.deleted) != self.record:
+            return None
+        again = copy(self)
+        again.record, again._tombstones = record, _tombstones(record, artifacts)
+        again._selections = Cache(MASK_CACHE_BYTES)
+        again.__dict__.pop("alive", None)
+        return again
 
     def __len__(self) -> int:
         return self.record.rows
@@ -144,6 +158,10 @@ class Segment:
         """The row of a key, or -1; it may be a tombstone."""
         return self._ids.find(key)
 
+    def find_all(self, keys: Sequence[bytes]) -> Rows:
+        """`(n,)` int64 rows of so many keys, as `find` gives each."""
+        return self._ids.find_all(keys)
+
     def after(self, key: bytes | None, *, inclusive: bool) -> Iterator[tuple[bytes, int]]:
         """(key, row) in scroll order from `key` on; tombstones too."""
         return self._ids.after(key, inclusive=inclusive)
@@ -161,6 +179,17 @@ class Segment:
         one = self.vectors.get(name)
         at = -1 if one is None else one.position(row)
         return None if one is None or at < 0 else one.vectors[at]
+
+    def some_vectors(self, name: str, rows: Rows) -> tuple[Rows, Vectors]:
+        """Of `(n,)` rows: the places of those that have such a vector, rising, and these `(m, dim)` vectors."""
+        one = self.vectors.get(name)
+        if one is None:
+            return np.empty(0, np.int64), np.empty((0, 0), np.float32)
+        if one.rows is None:
+            return np.arange(len(rows)), one.vectors[rows]
+        at = np.minimum(np.searchsorted(one.rows, rows), max(0, len(one.rows) - 1))
+        have = np.flatnonzero(one.rows[at] == rows) if len(one.rows) else np.empty(0, np.int64)
+        return have, one.vectors[at[have]]
 
     def mask(self, condition: Condition) -> Mask:
         """`(n,)` which rows pass, cached by condition. Tombstones are the view's matter. Never write into it."""
@@ -275,6 +304,10 @@ class Segment:
         """Free the indexes."""
         for one in self.vectors.values():
             one.index.close()
+
+
+def _tombstones(record: SegmentRecord, artifacts: ArtifactStore) -> Rows | None:
+    return None if record.tombstones is None else map_npy(artifacts.path(record.tombstones))
 
 
 def _columns(record: SegmentRecord, artifacts: ArtifactStore) -> dict[Column, Arrays]:

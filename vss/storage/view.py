@@ -13,7 +13,8 @@ import numpy as np
 from vss.filters import Condition, predicate
 from vss.points import Point, id_key, key_id
 from vss.schema import Schema
-from vss.storage.live import LiveSnapshot, Overlay, Patches
+from vss.storage.live import Overlay, Patches
+from vss.storage.live_rows import LiveSnapshot
 from vss.storage.manifest import Manifest
 from vss.storage.segment import Segment
 from vss.storage.selection import Selection, selected
@@ -55,11 +56,10 @@ class Part:
             if name not in body.vectors:
                 return Selection(None, 0), True
             return body.among(name, *self._passing(where)), False
-        has = body.vectors[name][1]
         if where is None:
-            return selected(has if self.alive is None else self.alive & has), True
+            return body.select(name), True
         allowed, read = self._passing(where)
-        return selected(allowed & has, read), False
+        return selected(allowed & body.vectors[name].has, read), False
 
     def find(self, key: bytes) -> int:
         """The row of a key that counts, or -1."""

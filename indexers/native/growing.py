@@ -1,0 +1,69 @@
+"""Codes in memory of rows that go on coming: what is written is scanned as fast as what is built."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexers.choose import CODED_FROM
+from indexers.flat import Flat, FlatGrowing
+from indexers.native.coded import Coded, CodedBuilder
+from indexers.native.codes import searcher_of
+from indexers.native.quantise import Quantiser, choose, still_serves, stride_of
+from vss.types import Metric, Vectors
+
+
+class CodedGrowing:
+    """`vss.protocols.Growing`: rows are coded as they come, and all anew when the codes serve the later ones badly."""
+
+    def __init__(self, metric: Metric, dim: int) -> None:
+        self._spec = CodedBuilder().spec(metric, dim, {})
+        self._few = FlatGrowing(metric, dim)
+        self._quantiser: Quantiser | None = None
+        self._fitted = 0
+        self._coded = 0
+        self._codes: NDArray[Any] = np.empty((0, 0), np.uint8)
+        self._extra = np.empty(0, np.float32)
+
+    def index(self, vectors: Vectors) -> Flat | Coded:
+        """As `vss.protocols.Growing.index`."""
+        count = len(vectors)
+        if count < CODED_FROM:
+            return self._few.index(vectors)
+        if self._quantiser is None or (
+            count >= 2 * self._fitted and not still_serves(self._quantiser, self._fitted, vectors, self._spec.metric)
+        ):
+            self._quantiser, self._coded = choose(vectors, self._spec.metric), 0
+        if count >= 2 * self._fitted:
+            self._fitted = count
+        self._reserve(count, self._quantiser)
+        if self._coded < count:
+            new = slice(self._coded, count)
+            self._codes[new], self._extra[new] = self._quantiser.encode(vectors[new])
+            self._coded = count
+        arrays: dict[str, NDArray[Any]] = {
+            "codes": self._codes[:count],
+            "scales": np.array([self._quantiser.scale], np.float64),
+        }
+        if self._quantiser.centre is not None:
+            arrays["centre"] = self._quantiser.centre
+        if self._quantiser.extra:
+            arrays["extra"] = self._extra[:count]
+        return Coded(self._spec, searcher_of(self._spec.metric, arrays, vectors), count)
+
+    def _reserve(self, count: int, quantiser: Quantiser) -> None:
+        """Room for so many rows. Always new arrays: an index that was given reads the old ones."""
+        form = np.uint8 if quantiser.form == "u8" else np.float16
+        if self._coded and count <= len(self._codes):
+            return
+        room = max(CODED_FROM, len(self._codes))
+        while room < count:
+            room *= 2
+        codes = np.zeros((room, stride_of(self._spec.dim)), form)
+        extra = np.zeros(room, np.float32)
+        if self._coded:
+            codes[: self._coded] = self._codes[: self._coded]
+            extra[: self._coded] = self._extra[: self._coded]
+        self._codes, self._extra = codes, extra
