@@ -10,6 +10,7 @@ from tests.bench.test_commands import ALWAYS, SPREAD, bench
 def test_each_shape_of_filter_is_answered_in_each_way_and_drawn(tmp_path: Path) -> None:
     png = tmp_path / "filters.png"
     arguments = ("filter", "clustered-128", "--n", "6000", "--queries", "4", "--build-threads", "1", "--png", str(png))
+    arguments = (*arguments, "--http", "--cache", str(tmp_path))
     lines, said = bench(*arguments, "--only", "10%", "--only", "0.1%", "--only", "contrary to the query")
     assert all(set(line) >= ALWAYS for line in lines)
     assert {line["figure"] for line in lines} == {"10%", "0.1%", "contrary to the query"}
