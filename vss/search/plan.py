@@ -19,7 +19,7 @@ import numpy as np
 from vss.protocols import Scanner
 from vss.recall import CurvePoint, effort_for
 from vss.storage.manifest import VectorsRecord
-from vss.storage.segment import Segment
+from vss.storage.segment import Segment, SegmentVectors
 from vss.storage.selection import Selection
 from vss.storage.view import Part
 
@@ -40,6 +40,9 @@ SCAN_ROWS = 20_000
 
 WIDER = 1.25
 """A filtered walk of a `Scanner` is so many times its effort over the share of matching rows."""
+
+WALK_MS = 0.2
+"""Of walking a graph; for the prediction only."""
 
 FLOATS_PER_MS = 1_500_000
 """Components that one thread scores exactly in a millisecond; for the prediction only."""
@@ -113,7 +116,7 @@ def plan_part(
         return Plan(Method.GRAPH, rows, matching, spent, "no filter")
     share = matching / rows
     if isinstance(body.vectors[using].index, Scanner):
-        scanned = matching * scan_us_a_row(vectors)
+        scanned = matching * scan_us_a_row(vectors, vectors.index.dim)
         walked = walk_us(curve, WIDER * spent / share)
         costs = f"{share:.2%} match: scanning {scanned:,.0f} us, walking {walked:,.0f} us"
         return scan(costs) if scanned <= walked else Plan(Method.GRAPH, rows, matching, spent, costs)
@@ -122,9 +125,9 @@ def plan_part(
     return Plan(Method.GRAPH, rows, matching, spent, f"{share:.0%} of the rows match")
 
 
-def scan_us_a_row(vectors: VectorsRecord) -> float:
-    """Microseconds of one scattered row of a scan by the index; where no build measured it, by its dimension."""
-    return (vectors.scan_ns or 5 + 0.06 * vectors.index.dim) / 1000
+def scan_us_a_row(vectors: VectorsRecord | None, dim: int) -> float:
+    """Microseconds of one scattered row of a scan by a `Scanner`; where no build measured it, by its dimension."""
+    return ((vectors and vectors.scan_ns) or 5 + 0.06 * dim) / 1000
 
 
 def walk_us(curve: Sequence[CurvePoint], effort: float) -> float:
@@ -135,7 +138,14 @@ def walk_us(curve: Sequence[CurvePoint], effort: float) -> float:
     return float(np.interp(effort, [point.effort for point in curve], [point.microseconds for point in curve]))
 
 
-def scan_ms(part: Part, using: str, matching: int) -> float:
-    """Predicted milliseconds of scanning that many rows of a part."""
-    body = part.body
-    return matching * int(body.vectors[using].vectors.shape[1]) / FLOATS_PER_MS
+def predicted_ms(part: Part, using: str, matching: int, *, exact: bool) -> float:
+    """Predicted milliseconds of one query to a part that has vectors by that name, of which so many may be returned."""
+    one = part.body.vectors[using]
+    floats = matching * int(one.vectors.shape[1]) / FLOATS_PER_MS
+    if exact:
+        return floats
+    record = one.record if isinstance(one, SegmentVectors) else None
+    scanned = (
+        matching * scan_us_a_row(record, one.vectors.shape[1]) / 1000 if isinstance(one.index, Scanner) else floats
+    )
+    return min(scanned, WALK_MS) if record is not None and record.calibration else scanned

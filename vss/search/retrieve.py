@@ -12,7 +12,7 @@ import numpy as np
 from vss.distance import exact_search
 from vss.filters import Condition
 from vss.protocols import Scanner
-from vss.search.plan import Method, Plan, plan_part, scan_ms
+from vss.search.plan import Method, Plan, plan_part, predicted_ms
 from vss.storage.segment import Segment, SegmentVectors
 from vss.storage.selection import Selection
 from vss.storage.view import Part, View
@@ -22,7 +22,9 @@ LOOP_MS = 1.0
 """Predicted milliseconds beyond which a search leaves the event loop for a thread."""
 
 FILTER_MS_PER_LIVE_ROW = 0.003
-"""A live row's payload is parsed to filter it; for the prediction only."""
+FILTER_MS_PER_ROW = 0.0001
+"""Of finding out which rows pass: a live row's payload is parsed, a segment mostly has columns; for the prediction
+only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,15 +137,13 @@ def cost_ms(view: View, using: str, where: Condition | None, *, exact: bool) -> 
     """Predicted milliseconds of one query: what takes more than one leaves the event loop."""
     total = 0.0
     for part in view.parts:
-        body = part.body
-        if not isinstance(body, Segment):
-            total += scan_ms(part, using, len(body)) + (FILTER_MS_PER_LIVE_ROW * len(body) if where else 0)
-        elif using not in body.vectors:
+        if using not in part.body.vectors:
             continue
-        elif exact or where is not None or not body.vectors[using].record.calibration:
-            total += scan_ms(part, using, len(body))
-        else:
-            total += 0.2
+        known = part.known(using, where)
+        if known is None and where is not None:
+            live = not isinstance(part.body, Segment)
+            total += len(part.body) * (FILTER_MS_PER_LIVE_ROW if live else FILTER_MS_PER_ROW)
+        total += predicted_ms(part, using, len(part.body) if known is None else known.count, exact=exact)
     return total
 
 

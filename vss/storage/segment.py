@@ -208,19 +208,23 @@ class Segment:
 
     def select(self, name: str, where: Condition | None, alive: Mask | None) -> tuple[Selection, bool]:
         """The vectors by that name in rows that are `alive` (None: all) and pass; and whether it was known already."""
-        one = self.vectors.get(name)
-        if one is None:  # the name was added after the segment was built
-            return Selection(None, 0), True
-        if where is None and alive is None:
-            return Selection(None, len(one.vectors)), True
-        key = f"{name} {where!r}"
-        known = self._selections.get(key)
-        if known is not None and known[0] is alive:
-            return known[1], True
+        known = self.known(name, where, alive)
+        if known is not None:
+            return known, True
         passing, read = (None, 0) if where is None else self.filtered(where)
         selection = self._among(name, passing, alive, read)
-        self._selections.put(key, (alive, selection), selection.nbytes)
+        self._selections.put(_name_of(name, where), (alive, selection), selection.nbytes)
         return selection, False
+
+    def known(self, name: str, where: Condition | None, alive: Mask | None) -> Selection | None:
+        """What `select` would give, where it is known already."""
+        one = self.vectors.get(name)
+        if one is None:  # the name was added after the segment was built
+            return Selection(None, 0)
+        if where is None and alive is None:
+            return Selection(None, len(one.vectors))
+        kept = self._selections.get(_name_of(name, where))
+        return kept[1] if kept is not None and kept[0] is alive else None
 
     def among(self, name: str, mask: Mask, read: int) -> Selection:
         """The vectors by that name in rows of a mask `(n,)`; `read` as in `Selection`."""
@@ -304,6 +308,10 @@ class Segment:
         """Free the indexes."""
         for one in self.vectors.values():
             one.index.close()
+
+
+def _name_of(vector: str, where: Condition | None) -> str:
+    return f"{vector} {where!r}"
 
 
 def _tombstones(record: SegmentRecord, artifacts: ArtifactStore) -> Rows | None:

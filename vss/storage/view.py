@@ -61,6 +61,13 @@ class Part:
         allowed, read = self._passing(where)
         return selected(allowed & body.vectors[name].has, read), False
 
+    def known(self, name: str, where: Condition | None) -> Selection | None:
+        """What `select` would give, where it is known already."""
+        body = self.body
+        if isinstance(body, Segment):
+            return None if self.patches and where is not None else body.known(name, where, self.alive)
+        return body.select(name) if where is None else None
+
     def find(self, key: bytes) -> int:
         """The row of a key that counts, or -1."""
         row = self.body.find(key)
