@@ -98,14 +98,7 @@ class Workshop:
             if choice.params:
                 raise invalid(f"{choice.kind} has no parameters to choose", field="backend")
             raw = library(choice.kind)
-            if metric not in raw.supports:
-                raise VssError(Code.UNSUPPORTED, f"{choice.kind} cannot search under {metric}")
-            note, kept = self._kept(
-                choice,
-                raw.params,
-                lambda out: raw.build(vectors, metric, out, threads=self.threads, progress=progress),
-            )
-            opened = raw.open(note.folder, metric, dim)
+            opened, note, kept = self._raw(choice, progress)
             # The grid of the graph that it is the peer of.
             peer = builder("faiss_hnsw")
             efforts = peer.efforts(peer.spec(metric, dim, {})) if raw.params else (0,)
@@ -121,6 +114,22 @@ class Workshop:
         return self._built(
             choice, spec.params, _Ours(index, spec), maker.efforts(spec) or (0,), note, vectors.nbytes, kept
         )
+
+    def raw(self, kind: str, progress: Progress) -> RawIndex:
+        """A raw library's index alone, as `make` gets it."""
+        return self._raw(Choice(kind, {}), progress)[0]
+
+    def _raw(self, choice: Choice, progress: Progress) -> tuple[RawIndex, _Note, bool]:
+        vectors, metric = self.data.vectors, self.data.metric
+        raw = library(choice.kind)
+        if metric not in raw.supports:
+            raise VssError(Code.UNSUPPORTED, f"{choice.kind} cannot search under {metric}")
+        note, kept = self._kept(
+            choice,
+            raw.params,
+            lambda out: raw.build(vectors, metric, out, threads=self.threads, progress=progress),
+        )
+        return raw.open(note.folder, metric, vectors.shape[1]), note, kept
 
     def _built(
         self,

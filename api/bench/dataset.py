@@ -42,6 +42,7 @@ class Dataset:
 
     name: as figures name it
     true: `(q, K)` rows of the nearest vectors, best first; None while they are not known
+    source: `(n,)` where each vector stood in the file that it was read from; None where there was none
     """
 
     name: str
@@ -49,6 +50,7 @@ class Dataset:
     vectors: Vectors
     queries: Vectors
     true: Rows | None = None
+    source: Rows | None = None
 
     def recall(self, rows: Rows) -> float:
         """recall@K of `(q, j)` rows, by their distances: a row as near as the K-th true one counts, once."""
@@ -153,4 +155,5 @@ def _held_out(name: str, rows: Vectors, metric: Metric, n: int | None, queries: 
         metric=metric,
         vectors=np.ascontiguousarray(rows[~chosen][:n]),
         queries=np.ascontiguousarray(rows[chosen]),
+        source=np.flatnonzero(~chosen)[:n],
     )

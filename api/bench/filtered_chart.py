@@ -8,27 +8,25 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from api.bench.filtered import BITMAP, KNOWN, NEW, UNFILTERED, Case, Measured
+from api.bench.filter_cases import Case
+from api.bench.filtered import BITMAP, HOT, NEW, Measured, ways_of
 from vss.errors import Code, VssError
 
-_COLORS = {NEW: "C0", KNOWN: "C2", BITMAP: "C3"}
+_COLORS = {NEW: "C0", HOT: "C2", BITMAP: "C3"}
 
 
 def draw(path: Path, title: str, found: Sequence[tuple[Case, Measured]]) -> None:
     """Write a PNG: above, median time over that of raw FAISS without a filter; below, recall@10. VssError (STORAGE)."""
     figure = Figure(figsize=(14, 8), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
-    ways = [way for way in found[0][1].microseconds if way != UNFILTERED]
+    ways = ways_of(found[0][1])
     width = 0.8 / len(ways)
     for number, way in enumerate(ways):
         places = np.arange(len(found)) + (number - (len(ways) - 1) / 2) * width
         color = _COLORS.get(way, f"C{number + 4}")
-        times = [
-            float(np.median(measured.microseconds[way]) / np.median(measured.microseconds[UNFILTERED]))
-            for _, measured in found
-        ]
+        times = [measured.over(way) for _, measured in found]
         above.bar(places, times, width, label=way, color=color)
-        below.bar(places, [float(np.mean(measured.recall[way])) for _, measured in found], width, color=color)
+        below.bar(places, [measured.recall[way] for _, measured in found], width, color=color)
     above.set_yscale("log")
     above.set_ylabel("median time / raw FAISS without a filter")
     for height in (1, 2, 4):

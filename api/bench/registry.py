@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from api.bench.dataset import Dataset
-from api.bench.filtered import Case
+from api.bench.filter_cases import Case
 from api.bench.filtered import Measured as Filtered
 from api.bench.load import Measured
 from api.bench.recall import Curve, Plan
