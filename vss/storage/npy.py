@@ -7,13 +7,17 @@ its header padded to a fixed size: the shape is filled in when the last row has 
 from __future__ import annotations
 
 import math
+import mmap
 import os
 import shutil
+from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import DTypeLike, NDArray
 
 _HEADER_BYTES = 192
@@ -108,9 +112,35 @@ def _reopened(path: Path, end: int) -> BinaryIO:
 
 
 def map_npy(path: Path) -> NDArray[Any]:
-    """The array of a `.npy` file, mapped read-only and shared between processes; never unpickles."""
-    array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array.view(np.ndarray)  # a np.memmap makes each of its slices pay for being one
+    """The array of a `.npy` file, mapped read-only and shared between processes; never unpickles.
+
+    What `numpy.load` does, which compiles every header as Python anew: a segment has dozens of files, whose headers
+    are mostly those of others. ValueError when it is not such a file, or a shorter one than its header says.
+    """
+    with open(path, "rb", buffering=0) as file:
+        head = file.read(_HEADER_BYTES)
+        long = npy.read_magic(BytesIO(head)) != (1, 0)
+        begin = 12 + int.from_bytes(head[8:12], "little") if long else 10 + int.from_bytes(head[8:10], "little")
+        if begin > len(head):
+            head += file.read(begin - len(head))
+        shape, fortran_order, dtype = _parsed(head[:begin])
+        size = math.prod(shape) * dtype.itemsize
+        # There is no map of no bytes.
+        mapped = mmap.mmap(file.fileno(), begin + size, access=mmap.ACCESS_READ) if size else head
+    return np.ndarray(shape, dtype, mapped, begin, order="F" if fortran_order else "C")
+
+
+@lru_cache(1_024)
+def _parsed(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    file = BytesIO(head)
+    version = npy.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"got version {version} of the format, wanted 1.0 or 2.0")
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, fortran_order, dtype = read(file)
+    if dtype.hasobject:
+        raise ValueError("got an array of Python objects, which would be unpickled")
+    return shape, fortran_order, dtype
 
 
 def save_npy(path: Path, array: NDArray[Any]) -> None:
