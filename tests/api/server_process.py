@@ -14,6 +14,8 @@ from typing import Any
 
 import httpx
 
+from tests.api.serve_process import NO_TLS
+
 START_SECONDS = 30.0
 
 
@@ -37,7 +39,7 @@ class ServerProcess:
 
     def _wait(self) -> None:
         deadline = time.monotonic() + START_SECONDS
-        with httpx.Client(base_url=self.url, trust_env=False) as client:
+        with self.client() as client:
             while True:
                 try:
                     if client.get("/readyz").status_code == 200:
@@ -51,11 +53,11 @@ class ServerProcess:
 
     def client(self, **options: Any) -> httpx.Client:
         """A client of the TCP port."""
-        return httpx.Client(base_url=self.url, trust_env=False, timeout=30, **options)
+        return httpx.Client(base_url=self.url, trust_env=False, timeout=30, verify=NO_TLS, **options)
 
     def unix_client(self) -> httpx.Client:
         """A client of the Unix socket."""
-        transport = httpx.HTTPTransport(uds=str(self.data / "vss.sock"))
+        transport = httpx.HTTPTransport(uds=str(self.data / "vss.sock"), verify=NO_TLS)
         return httpx.Client(base_url="http://vss", transport=transport, timeout=30)
 
     def said(self) -> str:
