@@ -30,18 +30,29 @@ class ReadingProcess:
             stdout=subprocess.PIPE,
             text=True,
         )
+        self._asked = 0
 
-    def read(self, folder: Path) -> dict[str, Any]:
-        """All that it sees there now."""
+    def ask(self, folder: Path) -> None:
+        """Let it read all that is there now, while the caller does something else; `answer` says what it has seen."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
+        while self._asked:  # by somebody who has failed before the answer
+            self._line()
         self._process.stdin.write(json.dumps({"folder": str(folder)}) + "\n")
         self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        assert line, f"the reading process ended with {self._process.wait(10)}"
-        answer: dict[str, Any] = json.loads(line)
+        self._asked += 1
+
+    def answer(self) -> dict[str, Any]:
+        """What it has seen since it was asked."""
+        answer: dict[str, Any] = json.loads(self._line())
         assert "error" not in answer, answer["error"]
         return answer
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, f"the reading process ended with {self._process.wait(10)}"
+        self._asked -= 1
+        return line
 
     def close(self) -> None:
         """End it."""

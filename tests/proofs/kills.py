@@ -2,14 +2,13 @@
 
     python -m tests.proofs.kills --kills 1000 --seconds 900 --out results.jsonl
 
-Each round starts `vss serve` (writer, reader, worker), lets owners (see `account`) write through either process, reads
-back what was acknowledged, folds from outside and promotes generations, and ends all processes by SIGKILL 5 to 2,000 ms
-later. The next one has to have exactly what was acknowledged.
+Each round starts `vss serve` (alone, or with a worker, or with a reader and a worker), lets owners (see `account`)
+write through either process, reads back what was acknowledged, folds from outside and promotes generations, and ends
+all processes by SIGKILL 5 to 2,000 ms later. The next one has to have exactly what was acknowledged.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import signal
@@ -17,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,9 @@ import numpy as np
 import psutil
 
 from indexers.registry import INDEXERS
-from tests.api.serve_process import ServeProcess
+from tests.api.serve_process import NO_TLS, ServeProcess
 from tests.proofs.account import DIM, GRAPH, Owner, Points
-from tests.proofs.outcome import tell_of
+from tests.proofs.outcome import long_run
 from vss.engines.local import LocalEngine
 from vss.errors import Code, VssError
 from vss.jobs.remote import JobWriter
@@ -40,6 +40,11 @@ SHORTEST, LONGEST = 0.005, 2.0
 
 OWNERS = (("few-1", 200, 10), ("few-2", 200, 10), ("few-3", 50, 1), ("many", 3_000, 600))
 """Name, ids and points in an upsert at most. The requests of the last fill the live part, so that it is sealed."""
+
+SERVERS: tuple[tuple[int, tuple[str, ...]], ...] = ((1, ()), (2, ("--worker",)), (1, ()), (1, ("--worker",)))
+"""Processes of HTTP, and whether there is one of jobs, in turn: the fewer there are, the sooner they are ready."""
+
+CLIENT: dict[str, Any] = {"trust_env": False, "timeout": 30, "verify": NO_TLS}
 
 BEATEN = (Code.LOCKED, Code.UNAVAILABLE, Code.CONFLICT, Code.NOT_FOUND)
 """How a fold may fail when the server dies or another publication was first."""
@@ -56,7 +61,7 @@ class Client(threading.Thread):
 
     def run(self) -> None:
         # Two connections: the system chooses a process for each, so that one often reads what another wrote.
-        options: dict[str, Any] = {"base_url": f"{self.url}/collections/c/", "trust_env": False, "timeout": 30}
+        options = CLIENT | {"base_url": f"{self.url}/collections/c/"}
         with httpx.Client(**options) as writing, httpx.Client(**options) as reading, suppress(httpx.TransportError):
             while not self.stop.is_set():
                 method, path, body = self.owner.begin().over_http()
@@ -83,12 +88,11 @@ class Client(threading.Thread):
 class Operator(threading.Thread):
     """Folds from a process of its own, as `vss fold` does, and promotes generations, beside whatever server runs."""
 
-    def __init__(self, data: Path, rng: random.Random) -> None:
+    def __init__(self, data: Path, rng: random.Random, did: Counter[str]) -> None:
         super().__init__()
-        self.data, self.rng = DataDir(data), rng
+        self.data, self.rng, self.did = DataDir(data), rng, did
         self.stop, self.up = threading.Event(), threading.Event()
         self.url = ""
-        self.did: Counter[str] = Counter()
         self.wrong = ""
 
     def run(self) -> None:
@@ -115,7 +119,7 @@ class Operator(threading.Thread):
             self.did[f"folds: {error.code}"] += 1
 
     def _promote(self) -> None:
-        with suppress(httpx.TransportError), httpx.Client(base_url=self.url, trust_env=False, timeout=30) as client:
+        with suppress(httpx.TransportError), httpx.Client(**CLIENT, base_url=self.url) as client:
             listed = client.get("/collections/c/generations")
             if listed.status_code == 200 and listed.json()["result"]["generations"]:
                 chosen = self.rng.choice(listed.json()["result"]["generations"])["generation"]
@@ -124,9 +128,9 @@ class Operator(threading.Thread):
 
 
 def listening(server: ServeProcess) -> bool:
-    """Whether the writer and the reader do. (`ServeProcess` itself asks each of them, which takes as long again.)"""
+    """Whether the writer and the readers do. (`ServeProcess` itself asks each of them, which takes as long again.)"""
     assert server.process.poll() is None, "it ended"
-    if server.said().count("listening on") < 2:
+    if server.said().count("listening on") < server.workers:
         return False
     with suppress(httpx.TransportError), server.client() as client:
         return client.get("/readyz").status_code == 200
@@ -176,18 +180,19 @@ def check_search(client: httpx.Client, found: Points, rng: random.Random) -> Non
         np.testing.assert_allclose(np.linalg.norm(np.subtract(found[hit["id"]][0], query)), hit["score"], rtol=1e-5)
 
 
-def run(folder: Path, kills: int, seed: int, seconds: float = float("inf")) -> dict[str, Any]:
-    """Kill and judge, `kills` times or until `seconds` are over; what was done. AssertionError."""
+def run(folder: Path, kills: int, seed: int, done: Counter[str], over: Callable[[], bool] = lambda: False) -> None:
+    """Kill and judge, so many times or until it is `over`. done: what was. AssertionError."""
     rng = random.Random(seed)
-    began, data, done = time.monotonic(), folder / "data", Counter[str]()
+    data = folder / "data"
     owners = [
         Owner(name, 10_000 * place, ids, batch, random.Random(rng.random()))
         for place, (name, ids, batch) in enumerate(OWNERS)
     ]
-    operator = Operator(data, random.Random(rng.random()))
+    operator = Operator(data, random.Random(rng.random()), done)
     try:
         while True:
-            server = ServeProcess(data, 2, "--worker", until=listening, threads=1)
+            workers, jobs = SERVERS[done["kills"] % len(SERVERS)]
+            server = ServeProcess(data, workers, *jobs, until=listening, threads=1)
             try:
                 operator.url = server.url
                 with server.client() as client:
@@ -201,8 +206,9 @@ def run(folder: Path, kills: int, seed: int, seconds: float = float("inf")) -> d
                     assert len(found) == sum(len(owner.there) for owner in owners), "phantoms of nobody"
                     check_search(client, found, rng)
                     done["generation"] = client.get("/collections/c").json()["vss"]["generation"]
+                    done["points"] = len(found)
                 assert "Traceback" not in server.said(), server.said()
-                if done["kills"] == kills or time.monotonic() - began > seconds:
+                if done["kills"] == kills or over():
                     break
                 stop = threading.Event()
                 clients = [Client(owner, server.url, stop, random.Random(rng.random())) for owner in owners]
@@ -213,14 +219,16 @@ def run(folder: Path, kills: int, seed: int, seconds: float = float("inf")) -> d
                 kill_all(server, rng)
                 operator.up.clear()
                 done["kills"] += 1
+                done["kills of readers too"] += workers > 1
+                done["kills of workers too"] += bool(jobs)
                 stop.set()
                 for client_ in clients:
                     client_.join(60)
                     assert not client_.wrong, client_.wrong
                     done["acknowledged"] += client_.acknowledged
-                    done["under_way"] += client_.owner.pending is not None
+                    done["under way"] += client_.owner.pending is not None
                 assert not operator.wrong, operator.wrong
-                assert "Traceback" not in Path(server.log.name).read_text(), "see the log of the server"
+                assert "Traceback" not in server.said(), server.said()
             except BaseException as error:
                 error.add_note(f"kill {done['kills']}, seed {seed}")
                 raise
@@ -231,21 +239,14 @@ def run(folder: Path, kills: int, seed: int, seconds: float = float("inf")) -> d
         operator.up.set()
         if operator.is_alive():
             operator.join(60)
-    done["points"] = len(found)
-    return {"seed": seed, "seconds": round(time.monotonic() - began, 1), **done, "operator": dict(operator.did)}
 
 
 def main() -> None:
-    """The long form, with a line of JSON for each run."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--kills", type=int, default=1_000)
-    options.add_argument("--seconds", type=float, default=float("inf"))
-    options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--out", type=Path)
-    given = options.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        done = run(Path(folder), given.kills, given.seed, given.seconds)
-    tell_of("kills", done, given.out)
+    """The long form."""
+    asked = long_run("kills", "kills", 1_000, __doc__)
+    done = Counter[str]()
+    with tempfile.TemporaryDirectory(dir=asked.folder) as folder, asked.told(done):
+        run(Path(folder), asked.wanted, asked.seed, done, lambda: asked.over)
 
 
 if __name__ == "__main__":

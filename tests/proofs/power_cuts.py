@@ -8,7 +8,6 @@ files verify, it answers, and it takes writes.
 
 from __future__ import annotations
 
-import argparse
 import errno
 import json
 import os
@@ -18,9 +17,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +26,7 @@ import numpy as np
 from indexers.registry import INDEXERS
 from tests.proofs.account import DIM, Owner, Points
 from tests.proofs.disk import Disk, Entry, Mode, read_record
-from tests.proofs.outcome import tell_of
+from tests.proofs.outcome import long_run
 from tests.proofs.workload import Expected, contents
 from vss.engines.local import LocalEngine
 from vss.errors import VssError
@@ -40,6 +38,9 @@ from vss.storage.manifest import artifacts_of, read_manifest
 
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
 """Where thousands of small data directories are made and removed; None: where temporary files are."""
+
+REQUESTS = 25
+"""Of each owner, in a long run."""
 
 MOMENTS = "SFRLUTCDM"
 """Kinds of entries after which the power is cut; between two of them there are only writes, which `Mode` cuts."""
@@ -173,36 +174,38 @@ def run(library: Path, folder: Path, seed: int, states: int, requests: int, fail
     return done
 
 
-def run_many(library: Path, folder: Path, seed: int, states: int, requests: int) -> Counter[str]:
-    """`run` with one seed after the other, 250 states each. Of three one is undisturbed, in one the disk fails three
-    times in a row, and in one the process is killed and started again."""
-    done = Counter[str]()
-    while done["states"] < states:
+def run_many(
+    library: Path, folder: Path, seed: int, states: int, done: Counter[str], over: Callable[[], bool] = lambda: False
+) -> None:
+    """`run` with one seed after the other, 250 states each, until there are so many or it is `over`. done: what was.
+
+    Of three one is undisturbed, in one the disk fails three times in a row, and in one the process is killed and
+    started again.
+    """
+    while done["states"] < states and not over():
         call = random.Random(seed).randrange(200, 2_500)
         fail = ("", f"{call} {(errno.EIO, errno.ENOSPC)[seed // 3 % 2]} 3", f"{call} 0")[seed % 3]
-        done += run(library, folder / str(seed), seed, 250, requests, fail)
+        try:
+            one = run(library, folder / str(seed), seed, 250, REQUESTS, fail)
+        except BaseException as error:
+            error.add_note(f"again: python -m tests.proofs.power_cuts --states 1 --seed {seed}")
+            raise
+        done.update(one)
         done["recordings"] += 1
-        done["recordings_with_failures"] += seed % 3 == 1
-        done["recordings_with_kills"] += seed % 3 == 2
+        done["recordings with failures"] += seed % 3 == 1
+        done["recordings with kills"] += seed % 3 == 2
+        done["last seed"] = seed
         seed += 1
-    return done
 
 
 def main() -> None:
-    """The long form, with a line of JSON."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--states", type=int, default=5_000)
-    options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--requests", type=int, default=25)
-    options.add_argument("--out", type=Path)
-    given = options.parse_args()
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+    """The long form."""
+    asked = long_run("power_cuts", "states", 5_000, __doc__)
+    done = Counter[str]()
+    with tempfile.TemporaryDirectory(dir=asked.folder or MEMORY) as folder, asked.told(done):
         library = build(Path(folder))
         assert library is not None, "no C compiler"
-        done = run_many(library, Path(folder), given.seed, given.states, given.requests)
-    seconds = round(time.monotonic() - began, 1)
-    tell_of("power_cuts", {"seed": given.seed, "seconds": seconds, **done}, given.out)
+        run_many(library, Path(folder), asked.seed, asked.wanted, done, lambda: asked.over)
 
 
 if __name__ == "__main__":

@@ -10,16 +10,12 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
-from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -29,7 +25,6 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from indexers.registry import INDEXERS, native_compiled
@@ -55,7 +50,6 @@ from vss.storage.staging import hold_log, staging_folder
 from vss.types import Metric, PointId
 
 DIM = 3
-SEED = 20_261_121
 MANY = 100
 """The first id of points that come by the dozen, to be worth an index."""
 
@@ -335,6 +329,7 @@ class CollectionMachine(RuleBasedStateMachine):
     @invariant()
     def everything_is_there_for_every_reader(self) -> None:
         SEEN["steps"] += 1
+        self.process.ask(self.folder)  # it reads at the same time
         wanted = {
             one: (None if stored.vector is None else list(stored.vector), stored.payload, stored.version)
             for one, stored in self.model.state.items()
@@ -348,7 +343,7 @@ class CollectionMachine(RuleBasedStateMachine):
                 shown = None if vector is None else vector.tolist()
                 found[point.id] = (shown, json.loads(point.payload), point.version)
             assert found == wanted
-        there = self.process.read(self.folder)
+        there = self.process.answer()
         assert there["generation"] == self.model.current
         assert {one: tuple(rest) for one, *rest in there["points"]} == wanted
         assert len(there["points"]) == len(wanted)
@@ -357,53 +352,3 @@ class CollectionMachine(RuleBasedStateMachine):
 def _point(point_id: PointId, vector: Vector | None, payload: dict[str, Any]) -> Point:
     vectors = {} if vector is None else {"": np.asarray(vector, np.float32)}
     return Point(id=point_id, vectors=vectors, payload=json.dumps(payload).encode())
-
-
-@pytest.fixture
-def process() -> Iterator[ReadingProcess]:
-    SEEN.clear()
-    process = ReadingProcess()
-    yield process
-    process.close()
-
-
-def run(process: ReadingProcess, number: int, examples: int, steps: int) -> None:
-    """Histories that hang on nothing but the number."""
-    machine = seed(number)(type("Collection", (CollectionMachine,), {"process": process}))
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-
-
-def test_random_histories(process: ReadingProcess) -> None:
-    print(f"seeds from {SEED}")  # noqa: T201 - shown when it fails
-    wanted = ["import", "promotion", "collected files", "pruned operations", "search by graph", "built faiss_ivf"]
-    wanted += ["built faiss_hnsw"] + (["built native", "extended native"] if native_compiled() else [])
-    for number in range(SEED, SEED + 9):
-        run(process, number, examples=16, steps=45)
-        if SEEN["steps"] >= 2_000 and all(SEEN[what] for what in wanted):
-            break
-    assert SEEN["steps"] >= 2_000
-    assert [what for what in wanted if not SEEN[what]] == []
-
-
-@pytest.mark.soak
-def test_random_histories_for_long(process: ReadingProcess) -> None:
-    """200,000 steps, or VSS_SOAK_STEPS; each thousand or two has a seed of its own, from VSS_SOAK_SEED on."""
-    wanted, began, number = (
-        int(os.environ.get("VSS_SOAK_STEPS", "200000")),
-        time.monotonic(),
-        int(os.environ.get("VSS_SOAK_SEED", SEED)),
-    )
-    while SEEN["steps"] < wanted:
-        number += 1
-        run(process, number, examples=30, steps=60)
-        told = {"seed": number, "seconds": round(time.monotonic() - began, 1), **SEEN}
-        print(json.dumps(told), flush=True)  # noqa: T201 - the record of a long run
