@@ -17,6 +17,12 @@ from pathlib import Path
 from typing import Any
 
 
+def commit() -> str:
+    """What is checked out."""
+    described = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return described.stdout.strip() or "unknown"
+
+
 @dataclass
 class Long:
     """A long run, from its command line.
@@ -30,6 +36,7 @@ class Long:
     seconds: float
     folder: Path | None
     out: Path | None
+    commit: str = field(default_factory=commit)
     _began: float = field(default_factory=time.monotonic)
 
     @property
@@ -55,7 +62,7 @@ class Long:
                 "seconds": round(time.monotonic() - self._began, 1),
                 **done,
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
-                "commit": _commit(),
+                "commit": self.commit,
                 "command": " ".join(["python", *sys.orig_argv[1:]]),
             }
             sys.stdout.write(json.dumps(line) + "\n")
@@ -79,8 +86,3 @@ def long_run(proof: str, what: str, wanted: int, description: str | None) -> Lon
     options.add_argument("--folder", type=Path, help="where to work; else where it is fast, or temporary files are")
     options.add_argument("--out", type=Path, help="append the line to this file")
     return Long(proof, **vars(options.parse_args()))
-
-
-def _commit() -> str:
-    described = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return described.stdout.strip() or "unknown"
