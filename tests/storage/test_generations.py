@@ -221,7 +221,7 @@ def test_a_long_live_part_is_sealed_at_once(
         write(engine, range(50), value)
         sealed(engine, indexers)
     before = contents(engine)
-    monkeypatch.setattr("vss.engines.local.LIVE_OPERATIONS", 40)
+    monkeypatch.setattr("vss.engines.sealing.LIVE_OPERATIONS", 40)
     engine.promote("c", 1)
     view = engine.collection("c").view()
     assert (view.generation, view.manifest.parent if view.manifest else 0) == (3, 1)

@@ -175,24 +175,24 @@ def _folded(engine: LocalEngine) -> None:
 def test_where_sealing_fails_writes_are_refused_before_the_live_part_grows_without_bound(
     engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vss.engines.local.LIVE_OPERATIONS", 100)
-    monkeypatch.setattr("vss.engines.local.SEAL_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("vss.engines.sealing.LIVE_OPERATIONS", 100)
+    monkeypatch.setattr("vss.engines.sealing.PAUSE_SECONDS", 0.0)
     collection = engine.collection("c")
     staging: Path = collection.staging
     if staging.exists():
         staging.rmdir()
     staging.write_text("in the way")  # no segment can be built here
-    for start in range(0, 200, 50):
+    for start in range(0, 100, 50):
         engine.upsert("c", points(range(start, start + 50))).result()
     for change in (Upsert(points(range(500, 501))), Delete((1,))):
-        with pytest.raises(VssError, match="200 operations wait to be sealed and sealing fails") as caught:
+        with pytest.raises(VssError, match="100 operations wait to be sealed and sealing fails") as caught:
             engine.write("c", [change]).result()
         assert caught.value.code is Code.STORAGE
-    assert collection.view().points == 200
+    assert collection.view().points == 100
     staging.unlink()
     engine.upsert("c", points(range(500, 501))).result()  # writing goes on by itself
     view = collection.view()
-    assert (view.generation, view.points, len(view.live)) == (1, 201, 1)
+    assert (view.generation, view.points, len(view.live)) == (1, 101, 1)
 
 
 def test_the_backlog_of_unindexed_points_is_bounded_and_deletes_go_through(data: DataDir) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -170,15 +171,19 @@ def test_a_starting_server_waits_for_a_commit(data: DataDir, indexers: Indexers)
 
 
 def test_the_live_part_is_sealed_when_it_is_full(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vss.engines.local.LIVE_OPERATIONS", 100)
+    monkeypatch.setattr("vss.engines.sealing.LIVE_OPERATIONS", 100)
     for start in range(0, 350, 50):
         engine.upsert("c", [point(number, float(number)) for number in range(start, start + 50)]).result()
-    engine.close()  # the last seal runs after its writer was answered
+    until = time.monotonic() + 30
+    while len(engine.collection("c").view().live) >= 50:  # it is sealed once it is half full, beside the writers
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    engine.close()
     collection = LocalEngine(engine.data, engine._indexers, writable=False).collection("c")
     view = collection.view()
-    assert view.generation == 3
+    assert view.generation >= 3
     assert view.points == 350
-    assert len(view.live) == 50
+    assert len(view.live) < 50
     assert [view.retrieve([number])[0].vectors[""][0] for number in (0, 199, 349)] == [0.0, 199.0, 349.0]
     assert folding.LIVE_OPERATIONS == 20_000
 

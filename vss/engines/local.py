@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -12,6 +11,7 @@ from msgspec.structs import replace
 
 from vss.changes import Change, Delete, Upsert
 from vss.defaults import MAX_UNINDEXED
+from vss.engines.sealing import SealThread
 from vss.errors import Code, VssError
 from vss.points import Point
 from vss.protocols import Indexers
@@ -23,16 +23,13 @@ from vss.storage.collection import Collection, remove_collection
 from vss.storage.commit import Commit, CommitThread, remembered
 from vss.storage.datadir import DataDir, WriterLock
 from vss.storage.expand import affected
-from vss.storage.fold import LIVE_BYTES, LIVE_OPERATIONS, seal
+from vss.storage.fold import seal
 from vss.storage.history import Retired
 from vss.storage.manifest import Manifest
 from vss.storage.promote import check_generation, restored_schema
 from vss.storage.publish import CHEAP_ATTEMPTS, publish, until_published
 from vss.storage.recolumn import add_columns
 from vss.types import PointId
-
-SEAL_PAUSE_SECONDS = 1.0
-"""How long sealing is left alone after it failed."""
 
 
 class LocalEngine:
@@ -58,8 +55,8 @@ class LocalEngine:
         self._indexers = indexers
         self._lock = threading.Lock()
         self._writer_lock = WriterLock(data, wait=lock_wait) if writable else None
-        self._commits = CommitThread(self._make_room, self._bound_live_part, self._observe) if writable else None
-        self._seal_again: dict[Collection, float] = {}
+        self._seals = SealThread(self._seal) if writable else None
+        self._commits = CommitThread(self._seals.make_room, self._seals.heed, self._observe) if self._seals else None
         self._max_unindexed = max_unindexed
         self.observe: Callable[[Commit], None] | None = None
         self._catalog = Catalog(data)
@@ -116,7 +113,8 @@ class LocalEngine:
         with self._lock:
             known = self._open.pop(entry.id, None)
         if known is not None:
-            self._seal_again.pop(known, None)
+            if self._seals is not None:
+                self._seals.forget(known)
             known.close()
         remove_collection(self.data.collection(entry.id))
         return True
@@ -174,8 +172,10 @@ class LocalEngine:
 
     def _drop_leftovers(self, name: str) -> None:
         """Seal by the schema of now: the new generation holds no vectors that it does not name."""
-        collection = self.collection(name)
-        until_published(lambda: seal(collection, self, self._indexers), CHEAP_ATTEMPTS)
+        self._seal(self.collection(name))
+
+    def _seal(self, collection: Collection) -> Manifest:
+        return until_published(lambda: seal(collection, self, self._indexers), CHEAP_ATTEMPTS)
 
     def write(self, name: str, changes: Sequence[Change], once: Answer | None = None) -> Future[int]:
         """Carry out changes in order (see `CommitThread.submit`). The future gives the last seq, once it is on disk.
@@ -240,7 +240,8 @@ class LocalEngine:
         # What a fold had covered is live again: no query should scan more of it than of any live part. Where that
         # fails the generation is current all the same, and the next write tries again.
         with suppress(VssError, OSError):
-            until_published(lambda: self._bound_live_part(collection), CHEAP_ATTEMPTS)
+            if self._seals is not None:
+                self._seals.bound(collection)
         return manifest
 
     def _settle_schema(self, entry: Entry, collection: Collection) -> None:
@@ -269,42 +270,12 @@ class LocalEngine:
         if self.observe is not None:
             self.observe(commit)
 
-    def _bound_live_part(self, collection: Collection) -> None:
-        operations, size = collection.live_size
-        if (operations >= LIVE_OPERATIONS or size >= LIVE_BYTES) and time.monotonic() >= self._seal_again.get(
-            collection, 0.0
-        ):
-            try:
-                seal(collection, self, self._indexers)
-            except Exception:
-                self._seal_again[collection] = time.monotonic() + SEAL_PAUSE_SECONDS
-                raise
-            self._seal_again.pop(collection, None)
-
-    def _make_room(self, collection: Collection) -> None:
-        """Sealing failed again and again: refuse what would make the live part grow without bound."""
-        operations, size = collection.live_size
-        if operations < 2 * LIVE_OPERATIONS and size < 2 * LIVE_BYTES:
-            return
-        error: Exception | None = None
-        try:
-            self._bound_live_part(collection)
-        except Exception as failed:
-            error = failed
-        collection.catch_up()
-        operations, size = collection.live_size
-        if operations >= 2 * LIVE_OPERATIONS or size >= 2 * LIVE_BYTES:
-            raise VssError(
-                Code.STORAGE,
-                f"{operations:,} operations wait to be sealed and sealing fails"
-                f"{f' ({error})' if error else ''}; nothing was written",
-                hint="the log of the server says why: check the disk. It is tried again with the next write",
-            )
-
     def close(self) -> None:
         """Write what is waiting, close everything, give the writer lock back."""
         if self._commits is not None:
             self._commits.close()
+        if self._seals is not None:
+            self._seals.close()
         for collection in self._open.values():
             collection.close()
         self._catalog.close()

@@ -22,7 +22,7 @@ reading payloads, or by testing each of the keywords.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -45,7 +45,9 @@ from vss.filters import (
     text_test,
 )
 from vss.paths import EACH, Path, parse_path, written
+from vss.storage.buckets import Buckets
 from vss.storage.ids import Blobs
+from vss.storage.selection import Cache
 from vss.storage.words import Words
 from vss.types import Mask
 
@@ -58,6 +60,16 @@ Column = tuple[str, str]
 
 TESTED_PAYLOAD = 6
 """Keywords that are tested for a text in about the time that reading a payload takes."""
+
+BUCKET_BYTES = 32 << 20
+"""Orders of columns kept for wide ranges, for each segment."""
+
+LISTED_SHARE = 1 / 16
+"""Part of a segment's rows up to which they are listed, where a column has them in lists: that is less work than a mask
+of all rows as long as sorting them is."""
+
+WIDE_SHARE = 1 / 32
+"""Part from which on a range is compared by `Buckets`."""
 
 _SCALARS = ("keyword", "bool", "integer", "float")
 
@@ -97,6 +109,8 @@ class Columns:
             if column[1] == "keyword"
         }
         self._words = {path: Words(rows, arrays) for (path, type_), arrays in columns.items() if type_ == "words"}
+        self._buckets: Cache[Buckets] = Cache(BUCKET_BYTES)
+        self._several: set[Column] = set()
 
     def answers(self, condition: Condition) -> bool:
         """Whether `mask` knows; otherwise the payloads have to be read."""
@@ -137,6 +151,30 @@ class Columns:
             sure = maybe = self._of(*self._text(path, condition))
         return sure, maybe
 
+    def listed(self, condition: Condition) -> NDArray[np.int32] | None:
+        """The rows that pass, rising, where columns have them in lists of which few are long; None elsewhere."""
+        match condition:
+            case Text(key) if not self.answers(condition):
+                path = column_path(key)
+                found = self._words[path].listed(condition) if path in self._words else None
+                return None if found is None else found.astype(np.int32)
+            case Match(key, values) if self.answers(condition):
+                lists = list(self._match(_known(key), values))
+            case Range(key) if self.answers(condition):
+                lists = self._ranges(_known(key), ("integer", "float"), condition)
+            case DatetimeRange(key) if self.answers(condition):
+                lists = self._ranges(_known(key), ("datetime",), condition)
+            case _:
+                return None
+        if sum(map(len, lists)) > LISTED_SHARE * self._rows:
+            return None
+        postings = isinstance(condition, Match) and len(lists) == 1 and _is_posting(condition)
+        return _distinct(lists, rising=postings)
+
+    def _ranges(self, path: str, types: Sequence[str], bounds: Range | DatetimeRange) -> list[NDArray[Any]]:
+        found = (self._range(path, type_, bounds) for type_ in types)
+        return [rows for rows in found if rows is not None and len(rows)]
+
     def _scalars(self, path: str | None) -> bool:
         if path is None or path in self._scanned:
             return False
@@ -158,9 +196,9 @@ class Columns:
                 return self._of(*self._text(_known(key), condition))
             case Range(key):
                 path = _known(key)
-                return self._of(*(self._range(path, type_, condition) for type_ in ("integer", "float")))
+                return self._within(path, ("integer", "float"), condition)
             case DatetimeRange(key):
-                return self._of(self._range(_known(key), "datetime", condition))
+                return self._within(_known(key), ("datetime",), condition)
             case ValuesCount(key):
                 return self._counted(_known(key), condition)
             case IsEmpty(key):
@@ -233,19 +271,48 @@ class Columns:
             if test(names[at].decode()):
                 yield arrays["rows"][arrays["starts"][at] : arrays["starts"][at + 1]]
 
+    def _within(self, path: str, types: Sequence[str], bounds: Range | DatetimeRange) -> Mask:
+        """As `_of` the ranges of these types."""
+        ends = {type_: self._ends(path, type_, bounds) for type_ in types if (path, type_) in self._columns}
+        ends = {type_: (low, high) for type_, (low, high) in ends.items() if low < high}
+        if len(ends) == 1:
+            ((type_, (low, high)),) = ends.items()
+            if high - low > WIDE_SHARE * self._rows and (order := self._order((path, type_))) is not None:
+                return order.mask(self._columns[path, type_]["rows"], low, high)
+        return self._of(*(self._columns[path, type_]["rows"][low:high] for type_, (low, high) in ends.items()))
+
+    def _order(self, column: Column) -> Buckets | None:
+        """None where a row has several values."""
+        name = repr(column)
+        known = self._buckets.get(name)
+        if known is None and column not in self._several:
+            try:
+                known = Buckets(self._columns[column]["rows"], self._rows)
+            except ValueError:
+                self._several.add(column)
+                return None
+            self._buckets.put(name, known, known.nbytes)
+        return known
+
     def _range(self, path: str, type_: str, bounds: Range | DatetimeRange | ValuesCount) -> NDArray[Any] | None:
         arrays = self._columns.get((path, type_))
         if arrays is None or "values" not in arrays:
             return None
-        values, low, high = arrays["values"], 0, len(arrays["values"])
+        low, high = self._ends(path, type_, bounds)
+        rows: NDArray[Any] = arrays["rows"][low:high]
+        return rows
+
+    def _ends(self, path: str, type_: str, bounds: Range | DatetimeRange | ValuesCount) -> tuple[int, int]:
+        """Where the values of a column that lie in a range begin and end."""
+        values = self._columns[path, type_]["values"]
+        low, high = 0, len(values)
         for bound, side in ((bounds.gt, "right"), (bounds.gte, "left")):
             if bound is not None:
                 low = max(low, _position(values, bound, side))
         for bound, side in ((bounds.lt, "left"), (bounds.lte, "right")):
             if bound is not None:
                 high = min(high, _position(values, bound, side))
-        rows: NDArray[Any] = arrays["rows"][low:high]
-        return rows
+        return low, high
 
     def _shape(self, path: str) -> Arrays:
         return self._columns.get((path, "shape"), {})
@@ -275,6 +342,24 @@ def _is_column(path: Path) -> bool:
     each = [step == EACH for step in path]
     places = any(isinstance(step, int) and step != EACH for step in path)
     return not places and not each[-1] and not any(map(all, pairwise(each)))
+
+
+def _distinct(lists: Sequence[NDArray[Any]], *, rising: bool) -> NDArray[np.int32]:
+    """The rows of several lists, rising, each once. rising: they are so, in one list."""
+    if not lists:
+        return np.zeros(0, np.int32)
+    rows: NDArray[np.int32] = (lists[0] if len(lists) == 1 else np.concatenate(lists)).astype(np.int32)
+    if not rising:
+        rows.sort()
+        again = rows[1:] == rows[:-1]
+        if again.any():
+            rows = rows[np.concatenate([[True], ~again])]
+    return rows
+
+
+def _is_posting(condition: Match) -> bool:
+    """Whether the rows of its one value rise in a column."""
+    return not isinstance(condition.values[0], int) or isinstance(condition.values[0], bool)
 
 
 def _known(key: str) -> str:

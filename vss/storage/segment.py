@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from copy import copy
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any, NamedTuple
 
 import msgspec
@@ -211,8 +211,12 @@ class Segment:
         known = self.known(name, where, alive)
         if known is not None:
             return known, True
-        passing, read = (None, 0) if where is None else self.filtered(where)
-        selection = self._among(name, passing, alive, read)
+        listed = None if where is None else self._listed(where)
+        if listed is not None:
+            selection = self._left(name, listed, alive)
+        else:
+            passing, read = (None, 0) if where is None else self.filtered(where)
+            selection = self._among(name, passing, alive, read)
         self._selections.put(_name_of(name, where), (alive, selection), selection.nbytes)
         return selection, False
 
@@ -237,6 +241,35 @@ class Segment:
             return Selection(None, len(one.vectors))
         return selected(both if one.rows is None else both[one.rows], read)
 
+    def _left(self, name: str, rows: NDArray[np.int32], alive: Mask | None) -> Selection:
+        """The vectors by that name in rising rows, those that are `alive`."""
+        one = self.vectors[name]
+        if alive is not None:
+            rows = rows[alive.take(rows)]
+        if one.rows is not None:
+            at = np.searchsorted(one.rows, rows)
+            rows = at[one.rows.take(at, mode="clip") == rows].astype(np.int32)
+        return Selection.listed(rows, len(one.vectors))
+
+    def _listed(self, where: Condition) -> NDArray[np.int32] | None:
+        """The rows that pass, rising, where columns list them, and where they list those of one condition that has to
+        hold and know the others; None elsewhere."""
+        if not isinstance(where, Filter):
+            return self._columns.listed(where)
+        if where.should or where.min_should is not None:
+            return None
+        others = [*((one, True) for one in where.must), *((one, False) for one in where.must_not)]
+        lists = [self._columns.listed(one) if wanted else None for one, wanted in others]
+        short = min((rows for rows in lists if rows is not None), key=len, default=None)
+        told = (rows is not None or self._columns.answers(one) for (one, _), rows in zip(others, lists, strict=True))
+        if short is None or not all(told):
+            return None
+        left = short
+        for (one, wanted), rows in zip(others, lists, strict=True):
+            if rows is not short:
+                left = left[self.filtered(one)[0].take(left) == wanted]
+        return left
+
     def _evaluate(self, condition: Condition) -> tuple[Mask, int]:
         match condition:
             case HasId(ids):
@@ -256,16 +289,15 @@ class Segment:
 
     def _joined(self, where: Filter) -> tuple[Mask, int]:
         """What columns answer comes first, so that payloads are read only in the rows that are left, and once."""
-        bounds = _Bounds(np.ones(len(self), np.bool_), np.ones(len(self), np.bool_))
-        for one in where.must:
-            bounds = bounds.both(self._bounds(one))
-        for one in where.must_not:
-            bounds = bounds.both(self._bounds(one).opposite())
+        known = [self._bounds(one) for one in where.must]
+        known += [self._bounds(one).opposite() for one in where.must_not]
         if where.should:
-            bounds = bounds.both(self._at_least(1, where.should))
+            known.append(self._at_least(1, where.should))
         if where.min_should is not None:
-            bounds = bounds.both(self._at_least(where.min_should.count, where.min_should.conditions))
-        return self._read(where, bounds)
+            known.append(self._at_least(where.min_should.count, where.min_should.conditions))
+        if not known:
+            return np.ones(len(self), np.bool_), 0
+        return self._read(where, reduce(_Bounds.both, known))
 
     def _bounds(self, condition: Condition) -> _Bounds:
         """What is known of a condition without reading a payload; of a filter in a filter everything, for it may be
@@ -287,6 +319,8 @@ class Segment:
 
     def _read(self, condition: Condition, bounds: _Bounds) -> tuple[Mask, int]:
         """Read the payloads of the rows that the bounds leave open."""
+        if bounds.sure is bounds.maybe:
+            return bounds.sure, bounds.read
         left = bounds.maybe & ~bounds.sure
         count = int(np.count_nonzero(left))
         return (bounds.sure | self._scan(condition, left) if count else bounds.sure.copy()), bounds.read + count
@@ -328,17 +362,21 @@ def _columns(record: SegmentRecord, artifacts: ArtifactStore) -> dict[Column, Ar
 
 
 class _Bounds(NamedTuple):
-    """What is known of a filter: rows that pass, and rows beside which none does; payloads that were read for it."""
+    """What is known of a filter: rows that pass, and rows beside which none does, one array where nothing is open; payloads
+    that were read for it."""
 
     sure: Mask
     maybe: Mask
     read: int = 0
 
     def both(self, other: _Bounds) -> _Bounds:
-        return _Bounds(self.sure & other.sure, self.maybe & other.maybe, self.read + other.read)
+        sure = self.sure & other.sure
+        told = self.sure is self.maybe and other.sure is other.maybe
+        return _Bounds(sure, sure if told else self.maybe & other.maybe, self.read + other.read)
 
     def opposite(self) -> _Bounds:
-        return _Bounds(~self.maybe, ~self.sure, self.read)
+        sure = ~self.maybe
+        return _Bounds(sure, sure if self.sure is self.maybe else ~self.sure, self.read)
 
 
 class _VectorNames:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from functools import cached_property
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -18,26 +17,49 @@ Kept = TypeVar("Kept")
 class Selection:
     """What a filter, tombstones and missing vectors leave of `(m, dim)` vectors. Immutable, thread-safe.
 
-    mask:  `(m,)`; None when all of them are left
     count: how many are left
+    whole: whether all of them are
     read:  payloads that were read to find them
     """
 
     def __init__(self, mask: Mask | None, count: int, read: int = 0) -> None:
-        self.mask = mask
+        """mask: `(m,)`; None when all of them are left"""
         self.count = count
+        self.whole = mask is None
         self.read = read
+        self._mask = mask
+        self._rows: NDArray[np.int32] | None = None
+        self._of = count if mask is None else len(mask)
 
-    @cached_property
+    @classmethod
+    def listed(cls, rows: NDArray[np.int32], of: int, read: int = 0) -> Selection:
+        """Rows that are left, rising, of so many."""
+        made = cls(None, len(rows), read)
+        if len(rows) < of:
+            made.whole, made._rows, made._of = False, rows, of
+        return made
+
+    @property
+    def mask(self) -> Mask | None:
+        """`(m,)`; None when all of them are left."""
+        if self._mask is None and not self.whole:
+            mask = np.zeros(self._of, np.bool_)
+            mask[self._rows] = True
+            self._mask = mask
+        return self._mask
+
+    @property
     def rows(self) -> NDArray[np.int32]:
         """`(count,)` int32, rising: the positions of those that are left."""
-        rows = np.arange(self.count) if self.mask is None else np.flatnonzero(self.mask)
-        return rows.astype(np.int32)
+        if self._rows is None:
+            rows = np.arange(self.count) if self._mask is None else np.flatnonzero(self._mask)
+            self._rows = rows.astype(np.int32)
+        return self._rows
 
     @property
     def nbytes(self) -> int:
         """Bytes of the mask, and of the rows, whether they were asked for or not."""
-        return 4 * self.count + (0 if self.mask is None else self.mask.nbytes)
+        return 4 * self.count + (0 if self.whole else self._of)
 
 
 def selected(mask: Mask, read: int = 0) -> Selection:

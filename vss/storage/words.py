@@ -27,6 +27,9 @@ SHORT_PART = 3
 MAX_CONTAINING = 4_096
 """Words that contain a part, past which it tells too little."""
 
+LOOKED_UP = 20
+"""A row is looked up in a sorted list in the time of writing so many of its rows into a mask."""
+
 RowNumbers = NDArray[Any]
 NONE: RowNumbers = np.zeros(0, np.int32)
 
@@ -69,6 +72,15 @@ class Words:
                 return (maybe, maybe) if single and len(words(condition.text)) == 1 else (self._of([]), maybe)
             case TextMode.PREFIX | TextMode.SUBSTRING:
                 return self._of([]), self._all(self._clues(condition.text, condition.mode is TextMode.PREFIX))
+
+    def listed(self, condition: Text) -> RowNumbers | None:
+        """The rows that pass, rising, where words alone tell which have all that are asked for; None elsewhere."""
+        wanted = list(dict.fromkeys(words(condition.text)))
+        short = all(len(word) <= MAX_WORD for word in wanted)
+        whole = condition.mode is TextMode.ALL_WORDS and (len(wanted) == 1 or not len(self._several))
+        if not (wanted and short and whole):
+            return None
+        return self._in_all(map(self._having, wanted))
 
     def _clues(self, text: str, prefix: bool) -> Iterator[RowNumbers]:
         """Rows, of which each array holds all that have the text as a beginning or a part."""
@@ -125,13 +137,26 @@ class Words:
 
     def _all(self, several: Iterable[RowNumbers]) -> Mask:
         """The rows that are in each; all rows for none."""
+        left = self._in_all(several)
+        return np.ones(self._count, np.bool_) if left is None else self._of([left])
+
+    def _in_all(self, several: Iterable[RowNumbers]) -> RowNumbers | None:
+        """The same, rising; None for all rows."""
         ordered = sorted(several, key=len)
         if not ordered:
-            return np.ones(self._count, np.bool_)
+            return None
         left = ordered[0]
         for rows in ordered[1:]:
-            left = left[self._of([rows])[left]]
-        return self._of([left])
+            left = left[self._among(left, rows)]
+        return left
+
+    def _among(self, some: RowNumbers, rows: RowNumbers) -> Mask:
+        """Which of some rows are among other rising ones."""
+        if len(some) * LOOKED_UP < len(rows):
+            at = np.minimum(np.searchsorted(rows, some), len(rows) - 1)
+            found: Mask = rows[at] == some
+            return found
+        return self._of([rows]).take(some)
 
 
 def _part(part: str) -> bytes:
