@@ -10,13 +10,12 @@ the two is cheaper follows from what both took on this machine when the segment 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-
-from vss.protocols import Scanner
+from vss.protocols import scans
 from vss.recall import CurvePoint, effort_for
 from vss.storage.manifest import VectorsRecord
 from vss.storage.segment import Segment, SegmentVectors
@@ -103,7 +102,7 @@ def plan_part(
     vectors = body.vectors[using].record
     if not vectors.calibration:
         return scan(f"the segment's index is {vectors.index.kind}")
-    curve = [CurvePoint(point.effort, point.recall, point.microseconds) for point in vectors.calibration]
+    curve = body.vectors[using].curve
     spent = effort or effort_for(curve, DEFAULT_RECALL if recall is None else recall)
     if spent is None and recall is not None:
         best = max(point.recall for point in curve)
@@ -112,10 +111,10 @@ def plan_part(
     spent = effort or max(spent or curve[-1].effort, 2 * k)
     if force is not None:
         return Plan(force, rows, matching, spent if force is Method.GRAPH else None, "it was asked for")
-    if selection.mask is None:
+    if selection.whole:
         return Plan(Method.GRAPH, rows, matching, spent, "no filter")
     share = matching / rows
-    if isinstance(body.vectors[using].index, Scanner):
+    if scans(body.vectors[using].index):
         scanned = matching * scan_us_a_row(vectors, vectors.index.dim)
         walked = walk_us(curve, WIDER * spent / share)
         costs = f"{share:.2%} match: scanning {scanned:,.0f} us, walking {walked:,.0f} us"
@@ -135,7 +134,13 @@ def walk_us(curve: Sequence[CurvePoint], effort: float) -> float:
     last = curve[-1]
     if effort > last.effort:
         return last.microseconds * effort / last.effort
-    return float(np.interp(effort, [point.effort for point in curve], [point.microseconds for point in curve]))
+    at = bisect_left(curve, effort, key=lambda point: point.effort)
+    above = curve[at]
+    if at == 0 or above.effort == effort:
+        return above.microseconds
+    below = curve[at - 1]
+    part = (effort - below.effort) / (above.effort - below.effort)
+    return below.microseconds + part * (above.microseconds - below.microseconds)
 
 
 def predicted_ms(part: Part, using: str, matching: int, *, exact: bool) -> float:
@@ -145,7 +150,5 @@ def predicted_ms(part: Part, using: str, matching: int, *, exact: bool) -> float
     if exact:
         return floats
     record = one.record if isinstance(one, SegmentVectors) else None
-    scanned = (
-        matching * scan_us_a_row(record, one.vectors.shape[1]) / 1000 if isinstance(one.index, Scanner) else floats
-    )
+    scanned = matching * scan_us_a_row(record, one.vectors.shape[1]) / 1000 if scans(one.index) else floats
     return min(scanned, WALK_MS) if record is not None and record.calibration else scanned

@@ -11,7 +11,7 @@ import numpy as np
 
 from vss.distance import exact_search
 from vss.filters import Condition
-from vss.protocols import Scanner
+from vss.protocols import scans
 from vss.search.plan import Method, Plan, plan_part, predicted_ms
 from vss.storage.segment import Segment, SegmentVectors
 from vss.storage.selection import Selection
@@ -103,6 +103,8 @@ def search(
     plans = []
     available = 0
     for number, part in enumerate(view.parts):
+        if not len(part.body):
+            continue
         started = time.perf_counter()
         selection, known = part.select(using, where)
         filtered = time.perf_counter()
@@ -150,14 +152,14 @@ def cost_ms(view: View, using: str, where: Condition | None, *, exact: bool) -> 
 def _carry_out(
     part: Part, plan: Plan, queries: Vectors, using: str, k: int, metric: Metric, selection: Selection, *, exact: bool
 ) -> Hits:
-    body, allowed = part.body, selection.mask
-    one = body.vectors[using]
+    one = part.body.vectors[using]
     if plan.method is Method.SCAN:
-        if isinstance(one.index, Scanner) and not exact:
-            hits = one.index.scan(queries, k, None if allowed is None else selection.rows)
+        if scans(one.index) and not exact:
+            hits = one.index.scan(queries, k, None if selection.whole else selection.rows)
         else:
-            hits = exact_search(queries, one.vectors, k, metric, allowed)
+            hits = exact_search(queries, one.vectors, k, metric, selection.mask)
     else:
+        allowed = selection.mask
         hits = one.index.search(queries, k, allow=allowed, effort=plan.effort)
         short = np.flatnonzero((hits.rows >= 0).sum(axis=1) < min(k, plan.matching))
         if len(short):
@@ -176,7 +178,7 @@ def merged(answers: list[tuple[int, Hits]], query: int, k: int, available: int, 
     reason = None if available >= k else f"only {available} match"
     if len(answers) == 1:
         number, hits = answers[0]
-        count = int((hits.rows[query] >= 0).sum())
+        count = int(np.count_nonzero(hits.rows[query] >= 0))
         rows, scores = hits.rows[query, :count], hits.scores[query, :count]
         return Found(np.full(count, number, np.int64), rows, scores, reason is None, reason, plans)
     if not answers:

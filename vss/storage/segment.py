@@ -16,6 +16,7 @@ from vss.errors import Code, VssError
 from vss.filters import Condition, Filter, HasId, HasVector, predicate
 from vss.points import id_key, key_id
 from vss.protocols import Index, Indexers
+from vss.recall import CurvePoint
 from vss.storage.artifacts import ArtifactStore
 from vss.storage.columns import Arrays, Column, Columns
 from vss.storage.ids import Blobs, Ids
@@ -37,11 +38,13 @@ class SegmentVectors:
     vectors: `(m, dim)` float32, mapped
     rows:    `(m,)` int64 segment rows, rising; None when vector i belongs to row i
     index:   the one of the record; the exact one of `flat` where that is damaged
+    curve:   its calibration, rising by effort
     damage:  what is wrong with the index, or None
     """
 
     def __init__(self, record: VectorsRecord, artifacts: ArtifactStore, indexers: Indexers, segment_rows: int) -> None:
         self.record = record
+        self.curve = tuple(CurvePoint(one.effort, one.recall, one.microseconds) for one in record.calibration)
         self.damage: str | None = None
         self.vectors: Vectors = map_npy(artifacts.path(record.vectors))
         self.rows: Rows | None = None if record.rows is None else map_npy(artifacts.path(record.rows))
@@ -362,8 +365,8 @@ def _columns(record: SegmentRecord, artifacts: ArtifactStore) -> dict[Column, Ar
 
 
 class _Bounds(NamedTuple):
-    """What is known of a filter: rows that pass, and rows beside which none does, one array where nothing is open; payloads
-    that were read for it."""
+    """What is known of a filter: rows that pass, and rows beside which none does; one array for both where no row is
+    open. Payloads that were read for it."""
 
     sure: Mask
     maybe: Mask
