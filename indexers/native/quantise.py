@@ -249,6 +249,7 @@ def _measured(made: Quantiser, queries: Vectors, rows: Vectors, truth: Rows) -> 
         moved = (np.rint(moved * levels) / levels).astype(np.float32)
     scores: Scores = moved @ made.decode(codes, rows.shape[1]).T
     scores += extra
-    found = np.argsort(-scores, axis=1, kind="stable")[:, :AMONG]
+    among = min(AMONG, scores.shape[1])
+    found = np.argpartition(-scores, among - 1, axis=1)[:, :among]
     recall = recall_at(found, truth)
     return Quantiser(made.form, made.scale, made.centre, made.extra, made.clipped, made.error, recall)

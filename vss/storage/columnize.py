@@ -1,10 +1,11 @@
-"""Makes the payload columns of a segment, row by row; `vss.storage.columns` says what they hold and reads them."""
+"""Makes the payload columns of a segment as its rows come; `vss.storage.columns` says what they hold and reads them."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,18 @@ MAX_TESTED = 512
 
 MAX_POSTINGS = 32 << 20
 """Pairs of word and row that all paths together may hold, 8 bytes each while they are gathered."""
+
+
+FEW = 8
+"""Rows that are alike up to which each is taken by itself."""
+
+_SCALARS: dict[type, tuple[str, str]] = {
+    bool: ("bool", "q"),
+    int: ("integer", "q"),
+    float: ("float", "d"),
+    str: ("keyword", "q"),
+}
+"""Type of a JSON value -> its column, and what an array of its values is made of."""
 
 
 @dataclass(slots=True)
@@ -83,7 +96,7 @@ class _Shape:
 
 
 class ColumnsBuilder:
-    """Collects the columns of payloads that are added row by row.
+    """Collects the columns of payloads that are added in the order of their rows.
 
     scanned:         paths whose values do not fit a column
     complete:        whether every other path has its columns; `shapes_complete` says the same of shapes
@@ -104,33 +117,123 @@ class ColumnsBuilder:
         self.shapes_complete = True
 
     def add(self, row: int, payload: dict[str, Any]) -> None:
-        """Take one parsed payload."""
-        for path, value in self._members(payload, ""):
+        """Take one parsed payload. Rows come in rising order."""
+        for name, value in payload.items():
+            self._member(name, value, row)
+
+    def add_all(self, row: int, payloads: Sequence[dict[str, Any]]) -> None:
+        """Take the parsed payloads of the rows from `row` on, of which those that are alike are taken together."""
+        for names, run in groupby(payloads, key=tuple):
+            alike = list(run)
+            for name in names:
+                self._members_of(name, [payload[name] for payload in alike], row)
+            row += len(alike)
+
+    def _members_of(self, name: str, values: list[Any], first: int) -> None:
+        """Values of one name in the rows from `first` on."""
+        types = set(map(type, values))
+        rows: Sequence[int] = range(first, first + len(values))
+        path = self._step(name)
+        if len(values) < FEW or len(types) > 1 or path is None or self._only not in (None, path):
+            for row, value in zip(rows, values, strict=True):
+                self._member(name, value, row)
+            return
+        type_ = types.pop()
+        scalars: Sequence[Any] = values
+        if type_ is list:
+            counts = list(map(len, values))
+            scalars = [one for value in values for one in value]
+            rows = [row for row, count in zip(rows, counts, strict=True) for _ in range(count)]
+            inside = set(map(type, scalars))
+            type_ = inside.pop() if len(inside) == 1 and min(counts) else dict
+        if type_ not in _SCALARS or not self._fits(path, type_, scalars):
+            for row, value in enumerate(values, first):
+                self._member(name, value, row)
+            return
+        shape = self._shape(path)
+        if shape is not None:
+            for row, value in enumerate(values, first):
+                if scalars is values or len(value) == 1:
+                    shape.put_one(row)
+                else:
+                    shape.put(value, row)
+        if type_ is str:
+            self._keywords(path, scalars, rows)
+        elif type_ is bool:
+            for value, row in zip(scalars, rows, strict=True):
+                self._code(path, "bool", value, 1, row)
+        else:
+            pairs = self._pairs_of(path, *_SCALARS[type_])
+            pairs.values.extend(scalars)
+            pairs.rows.extend(rows)
+
+    def _fits(self, path: str, type_: type, values: Sequence[Any]) -> bool:
+        """Whether the path has its columns, and goes on having them with these values of one type."""
+        if path in self.scanned:
+            return False
+        if path not in self._paths:
+            if len(self._paths) == MAX_PATHS:
+                return False
+            self._paths.add(path)
+        if type_ is int:
+            return bool(min(values) >= -(1 << 63) and max(values) < 1 << 63)
+        if type_ is str:
+            keywords = self._columns.get((path, "keyword"))
+            taken = keywords.distinct_bytes if keywords else 0
+            longest = max(map(len, values))
+            return longest <= MAX_KEYWORD_BYTES and taken + sum(map(len, set(values))) <= MAX_DISTINCT_BYTES
+        return True
+
+    def _keywords(self, path: str, values: Sequence[str], rows: Sequence[int]) -> None:
+        pairs = self._pairs_of(path, "keyword", "q")
+        for value in dict.fromkeys(values):
+            if value not in pairs.distinct:
+                pairs.distinct[value] = len(pairs.distinct)
+                pairs.distinct_bytes += len(value)
+        pairs.values.extend(map(pairs.distinct.__getitem__, values))
+        pairs.rows.extend(rows)
+        moments = {value: parse_instant(value) for value in dict.fromkeys(values)}
+        if any(moment is not None for moment in moments.values()):
+            for value, row in zip(values, rows, strict=True):
+                moment = moments[value]
+                if moment is not None:
+                    self._pairs(path, "datetime", "q", moment, row)
+
+    def _step(self, name: str) -> str | None:
+        """A name as a step of a path, or None where no path is written with it."""
+        if name not in self._names:
+            self._names[name] = written_name(name)
+        return self._names[name]
+
+    def _shape(self, path: str) -> _Shape | None:
+        shape = self._shapes.get(path)
+        if shape is None:
+            if len(self._shapes) < MAX_SHAPES:
+                shape = self._shapes[path] = _Shape()
+            else:
+                self.shapes_complete = False
+        return shape
+
+    def _member(self, name: str, value: Any, row: int) -> None:
+        for path, below in self._members({name: value}, ""):
             if self._only is not None and path != self._only:
                 continue
-            shape = self._shapes.get(path)
-            if shape is None:
-                if len(self._shapes) < MAX_SHAPES:
-                    shape = self._shapes[path] = _Shape()
-                else:
-                    self.shapes_complete = False
-            if value is None or isinstance(value, dict | list):
+            shape = self._shape(path)
+            if below is None or isinstance(below, dict | list):
                 if shape is not None:
-                    shape.put(value, row)
-                for one in value if isinstance(value, list) else ():
+                    shape.put(below, row)
+                for one in below if isinstance(below, list) else ():
                     if one is not None and not isinstance(one, dict | list):
                         self._scalar(path, one, row)
             else:
                 if shape is not None:
                     shape.put_one(row)
-                self._scalar(path, value, row)
+                self._scalar(path, below, row)
 
     def _members(self, value: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
         """Every (path, value) whose path ends in a name and has no place in it: what a column can answer."""
         for name, below in value.items():
-            if name not in self._names:
-                self._names[name] = written_name(name)
-            step = self._names[name]
+            step = self._step(name)
             if step is None:
                 continue
             path = prefix + step
@@ -200,10 +303,14 @@ class ColumnsBuilder:
                 return pairs.distinct_bytes <= MAX_DISTINCT_BYTES
         return True
 
-    def _pairs(self, path: str, type_: str, code: str, value: float, row: int) -> _Pairs:
+    def _pairs_of(self, path: str, type_: str, code: str) -> _Pairs:
         pairs = self._columns.get((path, type_))
         if pairs is None:
             pairs = self._columns[path, type_] = _Pairs(array(code))
+        return pairs
+
+    def _pairs(self, path: str, type_: str, code: str, value: float, row: int) -> _Pairs:
+        pairs = self._pairs_of(path, type_, code)
         pairs.values.append(value)
         pairs.rows.append(row)
         return pairs

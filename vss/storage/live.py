@@ -6,6 +6,7 @@ number of rows at that moment and a copy of which of them count.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,7 +15,7 @@ import msgspec
 import numpy as np
 
 from vss.patches import patched, unpack_patch
-from vss.protocols import Growing, Indexers
+from vss.protocols import Growing, Index, Indexers
 from vss.schema import Schema, VectorSchema
 from vss.storage.live_rows import LiveSnapshot, LiveVectors, Newest
 from vss.storage.log import Kind, Operation, pack_vectors, unpack_vectors, vector_bytes
@@ -47,10 +48,15 @@ class _Buffer:
         self.data = np.zeros((_FIRST_ROOM, schema.dim), np.float32)
         self.has = np.zeros(_FIRST_ROOM, np.bool_)
         self._growing: Growing = indexers.growing(schema.metric, schema.dim)
+        self._alone = threading.Lock()
 
     def show(self, rows: int) -> LiveVectors:
         """The first `rows` of them, as they are now."""
-        return LiveVectors(self.data[:rows], self.has[:rows], self._growing.index(self.data[:rows]))
+        return LiveVectors(self.data[:rows], self.has[:rows], self._grow)
+
+    def _grow(self, vectors: Vectors) -> Index:
+        with self._alone:
+            return self._growing.index(vectors)
 
     def reserve(self, rows: int) -> None:
         """Make room for so many rows."""

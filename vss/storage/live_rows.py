@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -17,18 +17,23 @@ from vss.storage.selection import Selection, selected
 from vss.types import Mask, Rows, Vectors
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class LiveVectors:
     """Vectors of one name at one moment.
 
     vectors: `(n, dim)` float32, zeros where a row has none
     has:     `(n,)` which rows have one
-    index:   looks at all of them
+    grow:    makes the index of vectors, for all moments of the same live part
     """
 
-    vectors: Vectors
-    has: Mask
-    index: Index
+    def __init__(self, vectors: Vectors, has: Mask, grow: Callable[[Vectors], Index]) -> None:
+        self.vectors = vectors
+        self.has = has
+        self._grow = grow
+
+    @cached_property
+    def index(self) -> Index:
+        """Looks at all of them. Made for the first search: a live part that is only sealed needs none."""
+        return self._grow(self.vectors)
 
 
 @dataclass(slots=True)
