@@ -127,8 +127,9 @@ class Log:
             self._reader = self._open()
 
     def _open(self) -> apsw.Connection:
-        missing = not self._path.exists()
-        if missing and self._was_written():
+        # Looked at before the log, which another process may be making: it never says more than there is.
+        was_written = self._was_written()
+        if was_written and not self._path.exists():
             raise damaged(self._path.name, "it is missing")
         reader = connect(self._path)
         try:
@@ -136,7 +137,7 @@ class Log:
             found = 0
             if reader.execute("SELECT 1 FROM sqlite_schema WHERE name = 'pointer'").get:
                 ((found,),) = reader.execute("SELECT format FROM pointer")
-            elif self._was_written():
+            elif was_written:
                 raise damaged(self._path.name, "it has lost its tables")
             if not isinstance(found, int):
                 raise damaged(self._path.name, f"got the format {found!r}")
@@ -178,9 +179,10 @@ class Log:
 
     def _prove(self, connection: apsw.Connection) -> None:
         """Whether a connection that has just been opened still has all that was acknowledged. VssError (CORRUPT)."""
+        noted = self._witness.read()  # before the rows, as in `read`
         if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'generations'").get:
             self._turn = _turn(connection)
-            self._compare(_last_seq(connection), self._turn, self._witness.read())
+            self._compare(_last_seq(connection), self._turn, noted)
 
     def _compare(self, last: int, turn: int, noted: tuple[int, int]) -> None:
         if last < noted[0]:
