@@ -14,6 +14,9 @@ from indexers.native.codes import searcher_of
 from indexers.native.quantise import Quantiser, choose, still_serves, stride_of
 from vss.types import Metric, Vectors
 
+FITTED_ROWS = 1_024
+"""Rows that a quantiser is made for or tried on at most, evenly taken: a search waits for it."""
+
 
 class CodedGrowing:
     """`vss.protocols.Growing`: rows are coded as they come, and all anew when the codes serve the later ones badly."""
@@ -32,12 +35,8 @@ class CodedGrowing:
         count = len(vectors)
         if count < CODED_FROM:
             return self._few.index(vectors)
-        if self._quantiser is None or (
-            count >= 2 * self._fitted and not still_serves(self._quantiser, self._fitted, vectors, self._spec.metric)
-        ):
-            self._quantiser, self._coded = choose(vectors, self._spec.metric), 0
-        if count >= 2 * self._fitted:
-            self._fitted = count
+        if self._quantiser is None or count >= 2 * self._fitted:
+            self._quantiser = self._fit(vectors)
         self._reserve(count, self._quantiser)
         if self._coded < count:
             new = slice(self._coded, count)
@@ -53,6 +52,16 @@ class CodedGrowing:
             arrays["extra"] = self._extra[:count]
         return Coded(self._spec, searcher_of(self._spec.metric, arrays, vectors), count)
 
+    def _fit(self, vectors: Vectors) -> Quantiser:
+        """The quantiser so far where it serves these too, else another one, by which all are coded anew."""
+        known, metric = self._quantiser, self._spec.metric
+        old, new = _some(vectors[: self._fitted]), _some(vectors[self._fitted :])
+        self._fitted = len(vectors)
+        if known is not None and still_serves(known, len(old), np.concatenate((old, new)), metric):
+            return known
+        self._coded = 0
+        return choose(_some(vectors), metric)
+
     def _reserve(self, count: int, quantiser: Quantiser) -> None:
         """Room for so many rows. Always new arrays: an index that was given reads the old ones."""
         form = np.uint8 if quantiser.form == "u8" else np.float16
@@ -67,3 +76,9 @@ class CodedGrowing:
             codes[: self._coded] = self._codes[: self._coded]
             extra[: self._coded] = self._extra[: self._coded]
         self._codes, self._extra = codes, extra
+
+
+def _some(vectors: Vectors) -> Vectors:
+    if len(vectors) <= FITTED_ROWS:
+        return vectors
+    return vectors[np.linspace(0, len(vectors) - 1, FITTED_ROWS).astype(np.int64)]
