@@ -2,6 +2,7 @@
 
     Index, IndexBuilder    `indexers`           read and build are two types: an Index cannot be added to
     Scanner                `indexers`           an Index that can also score listed rows by itself
+    Prober                 `indexers`           an Index that can look through the nearest part of many allowed rows
     Extender               `indexers`           an IndexBuilder that can also go on from an index
     Growing                `indexers`           an index, again and again, of vectors that go on coming
     Indexers               `indexers.registry`  name -> backend, and the choice of one
@@ -82,6 +83,36 @@ def scans(index: object) -> TypeGuard[Scanner]:
     known = _scanning.get(type(index))
     if known is None:
         known = _scanning[type(index)] = isinstance(index, Scanner)
+    return known
+
+
+@runtime_checkable
+class Prober(Protocol):
+    """An index that can also look through the allowed rows that lie nearest to a query, in cells of all rows."""
+
+    @property
+    def cells(self) -> int:
+        """How many there are; 0 where the index was made without."""
+
+    def looked_at(self, recall: float, matching: int, k: int) -> int | None:
+        """Of so many allowed rows how many are to be looked at for a recall@k; None where that is not known."""
+
+    def probe(self, queries: Vectors, k: int, budget: int, among: NDArray[np.int32] | Mask) -> Hits:
+        """The k best of so many rows for each of `(q, dim)` queries, `Hits` of shape `(q, k)`; there is a cell.
+
+        Where allowed rows are rarer near a query than elsewhere more of them are looked at, and at least k.
+        among: rising `(r,)` rows, or a mask `(n,)`
+        """
+
+
+_probing: dict[type, bool] = {}
+
+
+def probes(index: object) -> TypeGuard[Prober]:
+    """Whether an index is a `Prober`."""
+    known = _probing.get(type(index))
+    if known is None:
+        known = _probing[type(index)] = isinstance(index, Prober)
     return known
 
 

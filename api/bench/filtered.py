@@ -23,6 +23,7 @@ from api.bench.report import Report, spread
 from indexers.raw.library import RawFiltered
 from vss.distance import best_of, score_rows, scores, top_k
 from vss.filters import Condition
+from vss.protocols import probes
 from vss.recall import recall_by_score
 from vss.schema import DEFAULT_VECTOR
 from vss.search.plan import Method
@@ -154,7 +155,8 @@ def measure(view: View, data: Dataset, drawn: Drawn, raw: RawFiltered, efforts: 
 
 def methods_of(segment: Segment) -> list[Method]:
     """The plans that the segment has."""
-    return list(Method)
+    index = segment.vectors[DEFAULT_VECTOR].index
+    return [one for one in Method if one is not Method.PARTITION or (probes(index) and index.cells)]
 
 
 def _timed(

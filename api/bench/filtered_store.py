@@ -27,7 +27,7 @@ from vss.types import Progress
 NAME = "filtered"
 BLOCK = 5_000
 
-FORM = 1
+FORM = 2
 """What payloads and artifacts are kept as; a kept collection of another form is not taken."""
 
 

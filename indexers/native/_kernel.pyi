@@ -58,13 +58,33 @@ class Searcher:
         inner product, or minus the distance. A score that is no number is -inf.
         """
 
+    def divide(self, centres: NDArray[Any], extra: NDArray[np.float32] | None, of: NDArray[np.uint16]) -> None:
+        """Let `probe` know the cell of each row, `(n,)`. Once, before any search.
+
+        centres: 1 to 65,535, in the form of the codes; extra: theirs, where the codes have any
+        """
+
+    def probe(
+        self, queries: NDArray[np.float32], k: int, budget: int, rescore: int, allow: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """As `scan` of the rows that `allow` lets through in the cells whose centres are nearest to the query.
+
+        budget: so many of them; where allowed rows are rarer near the query than elsewhere, more, and at least k
+        """
+
+    def probe_listed(
+        self, queries: NDArray[np.float32], k: int, budget: int, rescore: int, rows: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The same of listed rows."""
+
     def search_allowed(
-        self, queries: NDArray[np.float32], k: int, width: int, rescore: int, allow: NDArray[np.bool_]
+        self, queries: NDArray[np.float32], k: int, width: int, rescore: int, allow: NDArray[np.bool_], budget: int = 0
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """As `search` among the rows that `allow`, `(n,)`, lets through: k of them, or all.
 
         A walk is so wide that about `width` of what it keeps is allowed, and wider again where less is; once a scan of
         the allowed rows is the faster way it is taken, as `scan` does it.
+        budget: not 0 where the rows are divided into cells: instead of a second walk or a scan, `probe` so many
         """
 
     def scan(

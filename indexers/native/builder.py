@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexers.native import _kernel
+from indexers.native.cells import FILES as CELLS
+from indexers.native.cells import divide, write_cells
 from indexers.native.codes import (
     FILES,
     MAYBE,
@@ -95,6 +97,7 @@ class NativeBuilder:
         order = np.concatenate((np.array([entry], np.int32), order[order != entry]))
         _insert(builder, order, count, threads, progress)
         _save_graph(builder.finish(threads), entry, out)
+        write_cells(vectors, spec.metric, out)
 
     def extend(
         self,
@@ -143,6 +146,7 @@ class NativeBuilder:
         progress(stay)
         _insert(builder, _shuffled(stay, count), count, threads, progress)
         _save_graph(builder.finish(threads), int(rows[entry]), out)
+        write_cells(vectors, spec.metric, out)
 
     def open(self, files: Mapping[str, Path], spec: IndexSpec, vectors: Vectors) -> Native:
         """As `IndexBuilder.open`. VssError (CORRUPT) when the files are not those of such an index."""
@@ -150,7 +154,10 @@ class NativeBuilder:
         if vectors.ndim != 2 or vectors.shape[1] != spec.dim:
             raise corrupt(f"got vectors of shape {vectors.shape}, wanted (n, {spec.dim})")
         arrays = _read(files, spec)
-        return Native(spec, searcher_of(spec.metric, arrays, vectors, arrays["graph"]), len(vectors))
+        searcher = searcher_of(spec.metric, arrays, vectors, arrays["graph"])
+        divided = any(name in arrays for name in CELLS)
+        nearness = divide(searcher, arrays, quantiser_of(arrays, spec), len(vectors), spec.dim) if divided else None
+        return Native(spec, searcher, len(vectors), nearness)
 
     def efforts(self, spec: IndexSpec) -> tuple[int, ...]:
         """Widths of the beam."""
@@ -163,7 +170,7 @@ def degree_for(dim: int) -> int:
 
 
 def _read(files: Mapping[str, Path], spec: IndexSpec) -> dict[str, NDArray[Any]]:
-    arrays = read_arrays(files, (*FILES, "graph", "entries"), MAYBE, spec.dim)
+    arrays = read_arrays(files, (*FILES, "graph", "entries"), (*MAYBE, *CELLS), spec.dim)
     codes, graph = arrays["codes"], arrays["graph"]
     if graph.shape != (len(codes), spec.params["degree"]):
         raise corrupt(f"got a graph of shape {graph.shape}, wanted {(len(codes), spec.params['degree'])}")

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexers.native import _kernel
+from indexers.native.cells import Nearness
 from vss.errors import Code, VssError, invalid
 from vss.protocols import IndexSpec
 from vss.types import Hits, Mask, Vectors
@@ -20,6 +21,9 @@ RESCORED_OF_SCAN = 40
 """Least number of rows that a scan by codes scores again exactly. (Of 10, 20 were enough for recall 1.0 on each of
 the three shapes, 12 for .997 or more; 128 cost a quarter of the scan's time.)"""
 
+AGAIN_RECALL = 0.98
+"""Of looking through the nearest cells where a walk among allowed rows came back short."""
+
 
 class Native:
     """`vss.protocols.Index`; effort is the width of the walk's beam, which is scored again exactly.
@@ -29,9 +33,13 @@ class Native:
 
     default_effort = DEFAULT_EFFORT
 
-    def __init__(self, spec: IndexSpec, searcher: _kernel.Searcher, count: int) -> None:
+    def __init__(
+        self, spec: IndexSpec, searcher: _kernel.Searcher, count: int, nearness: Nearness | None = None
+    ) -> None:
+        """nearness: of the cells that the searcher has"""
         self.spec = spec
         self._count = count
+        self._nearness = nearness
         self._searcher: _kernel.Searcher | None = searcher
 
     def __len__(self) -> int:
@@ -46,7 +54,8 @@ class Native:
             if len(allow) != self._count:
                 raise invalid(f"got a mask of {len(allow)} rows, wanted {self._count}")
             mask = np.ascontiguousarray(allow)
-            return Hits(*searcher.search_allowed(queries, k, width, rescored(width, k), mask))
+            budget = self.looked_at(AGAIN_RECALL, int(np.count_nonzero(mask)), k) or 0
+            return Hits(*searcher.search_allowed(queries, k, width, rescored(width, k), mask, budget))
         if self._count <= SCAN_ROWS_PER_EFFORT * width:
             return Hits(*searcher.scan_range(queries, k, rescored(width, k), 0, self._count))
         return Hits(*searcher.search(queries, k, width))
@@ -58,6 +67,23 @@ class Native:
         if rows is None:
             return Hits(*searcher.scan_range(queries, k, rescored(0, k), 0, self._count))
         return Hits(*searcher.scan(queries, k, rescored(0, k), rows))
+
+    @property
+    def cells(self) -> int:
+        """As `Prober.cells`."""
+        return 0 if self._nearness is None else self._nearness.cells
+
+    def looked_at(self, recall: float, matching: int, k: int) -> int | None:
+        """As `Prober.looked_at`."""
+        return None if self._nearness is None else self._nearness.rows(recall, matching, k)
+
+    def probe(self, queries: Vectors, k: int, budget: int, among: NDArray[np.int32] | Mask) -> Hits:
+        """As `Prober.probe`."""
+        searcher = self._opened(queries)
+        queries = np.ascontiguousarray(queries, np.float32)
+        if among.dtype == np.bool_:
+            return Hits(*searcher.probe(queries, k, budget, rescored(0, k), np.ascontiguousarray(among, np.bool_)))
+        return Hits(*searcher.probe_listed(queries, k, budget, rescored(0, k), among.astype(np.int32, copy=False)))
 
     def _opened(self, queries: Vectors) -> _kernel.Searcher:
         if self._searcher is None:

@@ -1,11 +1,12 @@
-"""How each part of a view answers a query: by scanning the rows that match, or by walking its graph.
+"""How each part of a view answers a query: by scanning the rows that match or the nearest of them, or by its graph.
 
 The graph alone is wrong under a narrow filter: measured on 63,666 x 384 real vectors, FAISS HNSW with an allow-bitmap
 at the effort that gives recall .95 unfiltered falls to .45 when 10% of the rows match and to .07 when 1% do. So the
 scan is the rule and the graph is for wide filters on large segments.
 
-An index that scans by itself (`vss.protocols.Scanner`) also keeps its recall under a filter, by walking wider; which of
-the two is cheaper follows from what both took on this machine when the segment was built.
+An index that scans by itself (`vss.protocols.Scanner`) also keeps its recall under a filter, by walking wider, and one
+that has its rows in cells (`Prober`) need not scan all that match. Which is cheapest follows from what a walk and a
+scan took on this machine when the segment was built.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from vss.protocols import scans
+from vss.protocols import Index, probes, scans
 from vss.recall import CurvePoint, effort_for
 from vss.storage.manifest import VectorsRecord
 from vss.storage.segment import Segment, SegmentVectors
@@ -40,6 +41,15 @@ SCAN_ROWS = 20_000
 WIDER = 1.25
 """A filtered walk of a `Scanner` is so many times its effort over the share of matching rows."""
 
+READ_NS, LOOKED_UP_NS = 1.5, 5.0
+"""Of seeing whether a listed row lies in a cell that is looked through, and whether a cell's row matches."""
+
+CELL = 0.4
+"""Of a row's scan, the time that a cell takes: they lie in a row, and are put in order."""
+
+PROBE_US = 15.0
+"""What else looking through cells takes."""
+
 WALK_MS = 0.2
 """Of walking a graph; for the prediction only."""
 
@@ -52,6 +62,7 @@ class Method(StrEnum):
 
     SCAN = "scan"
     GRAPH = "graph"
+    PARTITION = "partition"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +71,7 @@ class Plan:
 
     rows:     how many vectors by that name the part has
     matching: those that count and pass the filter
-    effort:   what the graph search spends; None for a scan
+    effort:   what the graph search spends, or how many matching rows are looked at at least; None for a scan
     why:      in words, for `explain`
     """
 
@@ -109,19 +120,51 @@ def plan_part(
         return scan(f"recall {recall:g} was asked for and the graph measured {best:g} at best")
     # The curve was measured for the best ten; more of them need a wider walk.
     spent = effort or max(spent or curve[-1].effort, 2 * k)
+    index = body.vectors[using].index
+    aimed = recall if effort is None else recall_of(curve, effort)
+    looked = looked_at(index, DEFAULT_RECALL if aimed is None else aimed, matching, k)
+    if force is Method.PARTITION and (looked is None or selection.whole):
+        return scan("the segment has no cells for it")
     if force is not None:
-        return Plan(force, rows, matching, spent if force is Method.GRAPH else None, "it was asked for")
+        efforts = {Method.SCAN: None, Method.GRAPH: spent, Method.PARTITION: looked}
+        return Plan(force, rows, matching, efforts[force], "it was asked for")
     if selection.whole:
         return Plan(Method.GRAPH, rows, matching, spent, "no filter")
     share = matching / rows
-    if scans(body.vectors[using].index):
-        scanned = matching * scan_us_a_row(vectors, vectors.index.dim)
-        walked = walk_us(curve, WIDER * spent / share)
-        costs = f"{share:.2%} match: scanning {scanned:,.0f} us, walking {walked:,.0f} us"
-        return scan(costs) if scanned <= walked else Plan(Method.GRAPH, rows, matching, spent, costs)
+    if scans(index):
+        row = scan_us_a_row(vectors, vectors.index.dim)
+        costs = {Method.SCAN: matching * row, Method.GRAPH: walk_us(curve, WIDER * spent / share)}
+        if looked is not None and probes(index):
+            costs[Method.PARTITION] = probe_us(index.cells, row, looked, selection, share)
+        efforts = {Method.SCAN: None, Method.GRAPH: spent, Method.PARTITION: looked}
+        method = min(costs, key=costs.__getitem__)
+        said = ", ".join(f"{one.value} {cost:,.0f} us" for one, cost in costs.items())
+        return Plan(method, rows, matching, efforts[method], f"{share:.2%} match: {said}")
     if share < SCAN_SHARE or (share < WIDE_SHARE and matching <= SCAN_ROWS):
         return scan(f"{matching} rows match, scanning them is exact and cheap")
     return Plan(Method.GRAPH, rows, matching, spent, f"{share:.0%} of the rows match")
+
+
+def looked_at(index: Index, recall: float, matching: int, k: int) -> int | None:
+    """How many matching rows an index looks at in its cells; None where it has none, or that would be all of them.
+
+    It makes half of the errors that are allowed: filters differ from what was measured.
+    """
+    if not probes(index) or not index.cells:
+        return None
+    looked = index.looked_at((1 + recall) / 2, matching, k)
+    return looked if looked is not None and looked < matching else None
+
+
+def probe_us(cells: int, row: float, looked: int, selection: Selection, share: float) -> float:
+    """Microseconds of looking at so many rows in the nearest cells; `row` of scanning one."""
+    finding = selection.count * READ_NS if selection.lists else looked / share * LOOKED_UP_NS
+    return PROBE_US + cells * CELL * row + finding / 1000 + looked * row
+
+
+def recall_of(curve: Sequence[CurvePoint], effort: int) -> float:
+    """The recall that an effort has on a curve: that of the next smaller one that was measured."""
+    return max((point.recall for point in curve if point.effort <= effort), default=curve[0].recall)
 
 
 def scan_us_a_row(vectors: VectorsRecord | None, dim: int) -> float:

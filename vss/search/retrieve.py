@@ -11,7 +11,7 @@ import numpy as np
 
 from vss.distance import exact_search
 from vss.filters import Condition
-from vss.protocols import scans
+from vss.protocols import probes, scans
 from vss.search.plan import Method, Plan, plan_part, predicted_ms
 from vss.storage.segment import Segment, SegmentVectors
 from vss.storage.selection import Selection
@@ -158,6 +158,12 @@ def _carry_out(
             hits = one.index.scan(queries, k, None if selection.whole else selection.rows)
         else:
             hits = exact_search(queries, one.vectors, k, metric, selection.mask)
+    elif plan.method is Method.PARTITION:
+        assert probes(one.index)
+        assert plan.effort is not None
+        among = selection.rows if selection.lists else selection.mask
+        assert among is not None
+        hits = one.index.probe(queries, k, plan.effort, among)
     else:
         allowed = selection.mask
         hits = one.index.search(queries, k, allow=allowed, effort=plan.effort)

@@ -40,6 +40,11 @@ class Selection:
         return made
 
     @property
+    def lists(self) -> bool:
+        """Whether `rows` costs nothing."""
+        return self._rows is not None
+
+    @property
     def mask(self) -> Mask | None:
         """`(m,)`; None when all of them are left."""
         if self._mask is None and not self.whole:

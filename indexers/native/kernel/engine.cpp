@@ -12,12 +12,6 @@ std::size_t beam_width(std::size_t wanted, std::size_t k, std::size_t rows) {
     return std::max<std::size_t>(1, std::min(std::max(wanted, k), rows));
 }
 
-// One for each thread, kept: its memory is a byte for each row of the largest index that the thread has searched.
-Scratch &scratch_of_this_thread() {
-    static thread_local Scratch scratch;
-    return scratch;
-}
-
 // A walk for allowed rows is so much wider than their part of all rows asks for: how many it meets is chance.
 constexpr double kSpare = 1.25;
 // This part of the wanted rows will do, if it holds as many as are asked for.
@@ -39,6 +33,11 @@ constexpr std::size_t kChunk = 64;
 
 }  // namespace
 
+Scratch &scratch_of_this_thread() {
+    static thread_local Scratch scratch;
+    return scratch;
+}
+
 void Engine::search(const float *query, std::size_t width, Answer answer) const {
     Scratch &scratch = scratch_of_this_thread();
     scratch.query.prepare(codes_, query);
@@ -47,7 +46,7 @@ void Engine::search(const float *query, std::size_t width, Answer answer) const 
 }
 
 bool Engine::search_allowed(const float *query, const std::uint8_t *allow, std::size_t allowed, std::size_t width,
-                            Answer answer) const {
+                            bool again, Answer answer) const {
     Scratch &scratch = scratch_of_this_thread();
     scratch.query.prepare(codes_, query);
     width = beam_width(width, answer.k, allowed);
@@ -63,6 +62,7 @@ bool Engine::search_allowed(const float *query, const std::uint8_t *allow, std::
             rescore(query, scratch, answer);
             return true;
         }
+        if (!again) return false;
         trusted = kTrusted;
         const double short_of = static_cast<double>(width) / static_cast<double>(std::max<std::size_t>(1, met));
         wanted *= std::max(2.0, kSpare * short_of);

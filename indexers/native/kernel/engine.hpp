@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "cells.hpp"
 #include "codes.hpp"
 #include "graph.hpp"
 #include "scores.hpp"
@@ -33,6 +34,9 @@ struct Answer {
     std::size_t k;
 };
 
+// One for each thread, kept: its memory is a byte for each row of the largest index that the thread has searched.
+Scratch &scratch_of_this_thread();
+
 class Engine {
   public:
     Engine(const Scores &scores, Measure measure, Codes codes, Graph graph, Vectors vectors)
@@ -41,14 +45,22 @@ class Engine {
     // The best that a walk of this width finds.
     void search(const float *query, std::size_t width, Answer answer) const;
     // The same among the `allowed` rows that `allow` (a byte a row) lets through: an ordinary walk, so wide that about
-    // `width` of what it meets is allowed, and wider again where less is. False, and no answer, once a scan of the
-    // allowed rows is the faster way.
+    // `width` of what it meets is allowed, and `again` wider where less is. False, and no answer, once a scan of the
+    // allowed rows is the faster way, or another walk would be needed that was not asked for.
     bool search_allowed(const float *query, const std::uint8_t *allow, std::size_t allowed, std::size_t width,
-                        Answer answer) const;
+                        bool again, Answer answer) const;
     // The best of listed rows (null: `count` rows from `first` on), by codes, then the `rescore` best of them exactly,
     // and all that the codes cannot tell from the last one of these.
     void scan(const float *query, const std::int32_t *rows, std::size_t first, std::size_t count, std::size_t rescore,
               Answer answer) const;
+
+    // The best of allowed rows (see `search_allowed`) in the cells nearest to the query: as near as `budget` of them are
+    // where they are spread evenly; further where they are not. As `scan` gives the best of those.
+    void probe(const Cells &cells, const float *query, const std::uint8_t *allow, std::size_t allowed,
+               std::size_t budget, std::size_t rescore, Answer answer) const;
+    // The same of listed rows, each of which stands once.
+    void probe_listed(const Cells &cells, const float *query, const std::int32_t *rows, std::size_t count,
+                      std::size_t budget, std::size_t rescore, Answer answer) const;
 
   private:
     // Calls `offer` with the score by codes of each listed row (null: of `count` from `first` on), and the row.

@@ -10,6 +10,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "build.hpp"
@@ -30,6 +31,7 @@ constexpr float kLeastScale = 1e-18F, kMostScale = 1e18F;
 // Cells of one answer, queries x k: 1.5 GiB.
 constexpr std::size_t kMostAnswers = std::size_t{1} << 27;
 constexpr std::size_t kMostDegree = 1024;
+constexpr std::size_t kMostCells = 65535;
 
 void require(bool holds, const std::string &message) {
     if (!holds) throw std::invalid_argument(message);
@@ -59,6 +61,8 @@ const float *floats(const py::object &given, std::size_t count, const char *what
             std::string(what) + ": holds what is not finite");
     return array.data();
 }
+
+std::size_t stride_of(const py::array &codes) { return static_cast<std::size_t>(codes.shape(1)); }
 
 std::size_t rows_of(const py::array &codes) {
     require(codes.ndim() == 2, "codes: wanted two dimensions");
@@ -149,19 +153,71 @@ class Searcher {
         : held_(py::make_tuple(codes, centre, extra, graph, entries, vectors)),
           count_(rows_of(codes)),
           dim_(vectors.ndim() == 2 ? static_cast<std::size_t>(vectors.shape(1)) : 0),
+          scale_(scale),
           engine_(make(measure, codes, scale, centre, extra, graph, entries, vectors, kernel)) {}
 
     py::tuple search(const Array<float> &queries, std::size_t k, std::size_t width) const {
         return answers(queries, k, [&](const float *query, Answer answer) { engine_.search(query, width, answer); });
     }
 
+    void divide(py::array centres, py::object extra, const Array<std::uint16_t> &of) {
+        const py::object centre = held_[1];
+        const Codes coded = codes_of(centres, dim_, scale_, centre, extra);
+        const Form form = py::isinstance<py::array_t<std::uint8_t>>(held_[0]) ? Form::kU8 : Form::kF16;
+        require(coded.form == form, "centres: not in the form of the codes");
+        require(coded.stride == stride_of(py::reinterpret_borrow<py::array>(held_[0])), "centres: another stride than the codes");
+        require((coded.extra != nullptr) == !held_[2].is_none(), "centres: extra where the codes have none, or none");
+        require(coded.count > 0 && coded.count <= kMostCells, "centres: wanted 1 to 65,535");
+        require(of.ndim() == 1 && static_cast<std::size_t>(of.shape(0)) == count_, "of: wrong length");
+        require_aligned(of, "of");
+        const std::uint16_t *data = of.data();
+        std::vector<std::int32_t> starts(coded.count + 1, 0);
+        for (std::size_t row = 0; row < count_; ++row) {
+            require(data[row] < coded.count, "of: a cell that there is not");
+            ++starts[data[row] + std::size_t{1}];
+        }
+        for (std::size_t cell = 0; cell < coded.count; ++cell) starts[cell + 1] += starts[cell];
+        std::vector<std::int32_t> members(count_), next(starts.begin(), starts.end() - 1);
+        for (std::size_t row = 0; row < count_; ++row) {
+            members[static_cast<std::size_t>(next[data[row]]++)] = static_cast<std::int32_t>(row);
+        }
+        held_cells_ = py::make_tuple(centres, extra, of);
+        starts_ = std::move(starts);
+        members_ = std::move(members);
+        cells_ = Cells{coded, data, members_.data(), starts_.data()};
+    }
+
+    py::tuple probe(const Array<float> &queries, std::size_t k, std::size_t budget, std::size_t rescore,
+                    const Array<bool> &allow) const {
+        require(cells_.count() > 0, "the rows were not divided into cells");
+        const std::uint8_t *mask = mask_of(allow);
+        const std::size_t allowed = allowed_of(mask, count_);
+        return answers(queries, k, [&](const float *query, Answer answer) {
+            engine_.probe(cells_, query, mask, allowed, budget, rescore, answer);
+        });
+    }
+
+    py::tuple probe_listed(const Array<float> &queries, std::size_t k, std::size_t budget, std::size_t rescore,
+                           const Array<std::int32_t> &rows) const {
+        require(cells_.count() > 0, "the rows were not divided into cells");
+        const auto [data, size] = listed_rows(rows);
+        return answers(queries, k, [&, data = data, size = size](const float *query, Answer answer) {
+            engine_.probe_listed(cells_, query, data, size, budget, rescore, answer);
+        });
+    }
+
     py::tuple search_allowed(const Array<float> &queries, std::size_t k, std::size_t width, std::size_t rescore,
-                             const Array<bool> &allow) const {
+                             const Array<bool> &allow, std::size_t budget) const {
+        require(budget == 0 || cells_.count() > 0, "the rows were not divided into cells");
         const std::uint8_t *mask = mask_of(allow);
         std::optional<std::vector<std::int32_t>> rows;
         const std::size_t allowed = allowed_of(mask, count_);
         return answers(queries, k, [&](const float *query, Answer answer) {
-            if (allowed > 0 && engine_.search_allowed(query, mask, allowed, width, answer)) return;
+            if (allowed > 0 && engine_.search_allowed(query, mask, allowed, width, budget == 0, answer)) return;
+            if (budget > 0) {
+                engine_.probe(cells_, query, mask, allowed, budget, rescore, answer);
+                return;
+            }
             if (!rows) rows = listed(mask, count_);
             engine_.scan(query, rows->data(), 0, rows->size(), rescore, answer);
         });
@@ -169,12 +225,8 @@ class Searcher {
 
     py::tuple scan(const Array<float> &queries, std::size_t k, std::size_t rescore,
                    const Array<std::int32_t> &rows) const {
-        require(rows.ndim() == 1, "rows: wanted one dimension");
-        require_aligned(rows, "rows");
-        const auto size = static_cast<std::size_t>(rows.shape(0));
-        check_ids(rows.data(), size, 0, count_, "rows");
-        const std::int32_t *data = rows.data();
-        return answers(queries, k, [&](const float *query, Answer answer) {
+        const auto [data, size] = listed_rows(rows);
+        return answers(queries, k, [&, data = data, size = size](const float *query, Answer answer) {
             engine_.scan(query, data, 0, size, rescore, answer);
         });
     }
@@ -217,6 +269,15 @@ class Searcher {
                       vectors);
     }
 
+    // Rows of this index, and how many.
+    std::pair<const std::int32_t *, std::size_t> listed_rows(const Array<std::int32_t> &rows) const {
+        require(rows.ndim() == 1, "rows: wanted one dimension");
+        require_aligned(rows, "rows");
+        const auto size = static_cast<std::size_t>(rows.shape(0));
+        check_ids(rows.data(), size, 0, count_, "rows");
+        return {rows.data(), size};
+    }
+
     // One byte a row; whatever is not zero lets its row through.
     const std::uint8_t *mask_of(const Array<bool> &allow) const {
         require(allow.ndim() == 1 && static_cast<std::size_t>(allow.shape(0)) == count_, "allow: wrong length");
@@ -248,7 +309,11 @@ class Searcher {
 
     py::tuple held_;  // the arrays that are pointed into
     std::size_t count_, dim_;
+    float scale_;
     Engine engine_;
+    py::tuple held_cells_;
+    std::vector<std::int32_t> starts_, members_;
+    Cells cells_;
 };
 
 class Builder {
@@ -345,9 +410,15 @@ PYBIND11_MODULE(_kernel, module) {
              py::arg("measure"), py::arg("codes"), py::arg("scale"), py::arg("centre").none(true),
              py::arg("extra").none(true), py::arg("graph").noconvert(), py::arg("entries").noconvert(),
              py::arg("vectors").noconvert(), py::arg("kernel") = "")
+        .def("divide", &vss::Searcher::divide, py::arg("centres"), py::arg("extra").none(true),
+             py::arg("of").noconvert())
+        .def("probe", &vss::Searcher::probe, py::arg("queries").noconvert(), py::arg("k"), py::arg("budget"),
+             py::arg("rescore"), py::arg("allow").noconvert())
+        .def("probe_listed", &vss::Searcher::probe_listed, py::arg("queries").noconvert(), py::arg("k"),
+             py::arg("budget"), py::arg("rescore"), py::arg("rows").noconvert())
         .def("search", &vss::Searcher::search, py::arg("queries").noconvert(), py::arg("k"), py::arg("width"))
         .def("search_allowed", &vss::Searcher::search_allowed, py::arg("queries").noconvert(), py::arg("k"),
-             py::arg("width"), py::arg("rescore"), py::arg("allow").noconvert())
+             py::arg("width"), py::arg("rescore"), py::arg("allow").noconvert(), py::arg("budget") = 0)
         .def("scan", &vss::Searcher::scan, py::arg("queries").noconvert(), py::arg("k"), py::arg("rescore"),
              py::arg("rows").noconvert())
         .def("scan_allowed", &vss::Searcher::scan_allowed, py::arg("queries").noconvert(), py::arg("k"),
