@@ -68,8 +68,9 @@ class Scanner(Protocol):
     Its `search` under a filter spends as much more as keeps the recall that the effort has without one.
     """
 
-    def scan(self, queries: Vectors, k: int, rows: NDArray[np.int32] | None) -> Hits:
-        """The k best of `(r,)` rows (None: all) for each of `(q, dim)` queries, `Hits` of shape `(q, k)`.
+    def scan(self, queries: Vectors, k: int, among: NDArray[np.int32] | Mask | None) -> Hits:
+        """The k best of `(r,)` rows, or of those that a mask `(n,)` lets through (None: all), for each of `(q, dim)`
+        queries: `Hits` of shape `(q, k)`.
 
         Exact but for rows that a compressed form holds to be worse than they are by a rare error.
         """
@@ -93,6 +94,12 @@ class Prober(Protocol):
     @property
     def cells(self) -> int:
         """How many there are; 0 where the index was made without."""
+
+    def widened(self, effort: int, k: int, share: float) -> float:
+        """The effort of a search without a filter that takes as long as one with this effort under a filter.
+
+        share: of the rows that are allowed
+        """
 
     def looked_at(self, recall: float, matching: int, k: int) -> int | None:
         """Of so many allowed rows how many are to be looked at for a recall@k; None where that is not known."""

@@ -24,6 +24,9 @@ def dots(codes: NDArray[np.uint8], query: NDArray[np.int8], kernel: str = "") ->
     kernel: one of `kernels()`; "" is the fastest. Every one gives the same integers.
     """
 
+def widened(width: int, k: int, share: float) -> float:
+    """The width of the walk that `Searcher.search_allowed` makes first where this share of the rows is allowed."""
+
 class Searcher:
     """Searches one set of vectors. Keeps the arrays alive that it is made of."""
 

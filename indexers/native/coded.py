@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,12 +45,14 @@ class Coded:
         searcher, queries = self._opened(queries)
         return Hits(*searcher.scan_allowed(queries, k, rescored(effort or 0, k), np.ascontiguousarray(allow)))
 
-    def scan(self, queries: Vectors, k: int, rows: NDArray[np.int32] | None) -> Hits:
+    def scan(self, queries: Vectors, k: int, among: NDArray[np.int32] | Mask | None) -> Hits:
         """As `Scanner.scan`."""
         searcher, queries = self._opened(queries)
-        if rows is None:
+        if among is None:
             return Hits(*searcher.scan_range(queries, k, rescored(0, k), 0, self._count))
-        return Hits(*searcher.scan(queries, k, rescored(0, k), rows))
+        if among.dtype == np.bool_:
+            return Hits(*searcher.scan_allowed(queries, k, rescored(0, k), cast(Mask, among)))
+        return Hits(*searcher.scan(queries, k, rescored(0, k), cast("NDArray[np.int32]", among)))
 
     def _opened(self, queries: Vectors) -> tuple[_kernel.Searcher, Vectors]:
         if self._searcher is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -60,18 +62,24 @@ class Native:
             return Hits(*searcher.scan_range(queries, k, rescored(width, k), 0, self._count))
         return Hits(*searcher.search(queries, k, width))
 
-    def scan(self, queries: Vectors, k: int, rows: NDArray[np.int32] | None) -> Hits:
+    def scan(self, queries: Vectors, k: int, among: NDArray[np.int32] | Mask | None) -> Hits:
         """As `Scanner.scan`."""
         searcher = self._opened(queries)
         queries = np.ascontiguousarray(queries, np.float32)
-        if rows is None:
+        if among is None:
             return Hits(*searcher.scan_range(queries, k, rescored(0, k), 0, self._count))
-        return Hits(*searcher.scan(queries, k, rescored(0, k), rows))
+        if among.dtype == np.bool_:
+            return Hits(*searcher.scan_allowed(queries, k, rescored(0, k), cast(Mask, among)))
+        return Hits(*searcher.scan(queries, k, rescored(0, k), cast("NDArray[np.int32]", among)))
 
     @property
     def cells(self) -> int:
         """As `Prober.cells`."""
         return 0 if self._nearness is None else self._nearness.cells
+
+    def widened(self, effort: int, k: int, share: float) -> float:
+        """As `Prober.widened`."""
+        return _kernel.widened(effort, k, share)
 
     def looked_at(self, recall: float, matching: int, k: int) -> int | None:
         """As `Prober.looked_at`."""

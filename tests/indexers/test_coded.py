@@ -34,7 +34,7 @@ def recall_of(growing: CodedGrowing, vectors: Vectors, queries: Vectors, metric:
 def test_what_grows_finds_at_each_moment_what_is_there(metric: Metric) -> None:
     points = as_vectors(clustered(6_040, 48, 5, centres=60), 48, metric)
     queries, growing = points[6_000:], CodedGrowing(metric, 48)
-    for count in (1, 10, 1_023, 1_024, 1_025, 1_500, 2_047, 2_050, 5_000, 6_000):
+    for count in (1, 10, 255, 256, 257, 600, 1_500, 2_047, 2_050, 5_000, 6_000):
         assert recall_of(growing, points[:count], queries, metric) >= 0.999, count
 
 
@@ -60,6 +60,6 @@ def test_the_largest_vectors_that_are_taken_are_found(metric: Metric) -> None:
 def test_the_registry_gives_codes_where_there_is_a_kernel() -> None:
     assert native_compiled()
     assert isinstance(INDEXERS.growing(Metric.COSINE, 8), CodedGrowing)
-    assert INDEXERS.choose("scan", Metric.COSINE, 8, 1_024, {}).kind == "coded"
-    assert INDEXERS.choose("scan", Metric.COSINE, 8, 1_023, {}).kind == "flat"
+    assert INDEXERS.choose("scan", Metric.COSINE, 8, 256, {}).kind == "coded"
+    assert INDEXERS.choose("scan", Metric.COSINE, 8, 255, {}).kind == "flat"
     assert INDEXERS.choose("scan", Metric.MANHATTAN, 8, 5_000, {}).kind == "flat"

@@ -155,7 +155,7 @@ def _carry_out(
     one = part.body.vectors[using]
     if plan.method is Method.SCAN:
         if scans(one.index) and not exact:
-            hits = one.index.scan(queries, k, None if selection.whole else selection.rows)
+            hits = one.index.scan(queries, k, selection.among)
         else:
             hits = exact_search(queries, one.vectors, k, metric, selection.mask)
     elif plan.method is Method.PARTITION:
@@ -167,7 +167,9 @@ def _carry_out(
     else:
         allowed = selection.mask
         hits = one.index.search(queries, k, allow=allowed, effort=plan.effort)
-        short = np.flatnonzero((hits.rows >= 0).sum(axis=1) < min(k, plan.matching))
+        wanted = min(k, plan.matching)
+        # What was not found stands at the end.
+        short = np.flatnonzero(hits.rows[:, wanted - 1] < 0) if wanted else ()
         if len(short):
             # A graph can lose its way under a filter; a query never gets fewer than match because of it.
             found = exact_search(queries[short], one.vectors, k, metric, allowed)
@@ -193,6 +195,7 @@ def merged(answers: list[tuple[int, Hits]], query: int, k: int, available: int, 
     parts = np.concatenate([np.full(hits.rows.shape[1], number, np.int64) for number, hits in answers])
     rows = np.concatenate([hits.rows[query] for _, hits in answers])
     scores = np.concatenate([hits.scores[query] for _, hits in answers])
-    order = np.lexsort((rows, parts, -scores))
+    # Stable: among equals the part that comes first, and in it what its index put first.
+    order = np.argsort(-scores, kind="stable")
     order = order[rows[order] >= 0][:k]
     return Found(parts[order], rows[order], scores[order], reason is None, reason, plans)

@@ -13,6 +13,9 @@ from vss.types import Mask
 
 Kept = TypeVar("Kept")
 
+LISTED_SHARE = 0.4
+"""Part of all rows up to which those that are left are listed: beyond it all are gone through, in their order."""
+
 
 class Selection:
     """What a filter, tombstones and missing vectors leave of `(m, dim)` vectors. Immutable, thread-safe.
@@ -60,6 +63,13 @@ class Selection:
             rows = np.arange(self.count) if self._mask is None else np.flatnonzero(self._mask)
             self._rows = rows.astype(np.int32)
         return self._rows
+
+    @property
+    def among(self) -> NDArray[np.int32] | Mask | None:
+        """For who looks at each that is left: the rows; the mask where most are; None where all are."""
+        if self.whole:
+            return None
+        return self.rows if self.lists or self.count < LISTED_SHARE * self._of else self.mask
 
     @property
     def nbytes(self) -> int:

@@ -15,9 +15,10 @@ constexpr double kLeastWider = 1.3;
 
 // Whether `found` rows, where `expected` would lie if the allowed ones were spread evenly, are as good as `budget` of
 // evenly spread ones. Where a filter contradicts the query, what it lets through begins far away, where many rows are
-// about as near: so many more of them are looked at as there are fewer than expected.
+// about as near: the fewer there are of those expected, by the square of it the more are looked at.
 bool enough(double found, double expected, double budget) {
-    return found * found >= budget * std::max(found, expected);
+    const double rarer = std::max(1.0, expected / found);
+    return found >= budget * rarer * rarer;
 }
 
 Nearest &nearest_of_this_thread() {
@@ -66,7 +67,7 @@ void Engine::probe(const Cells &cells, const float *query, const std::uint8_t *a
         const double have = static_cast<double>(found);
         if (found >= answer.k && enough(have, share * static_cast<double>(looked), static_cast<double>(budget))) break;
     }
-    scan(query, nearest.rows.data(), 0, found, rescore_rows, answer);
+    scan(query, nearest.rows.data(), 0, found, nullptr, rescore_rows, answer);
 }
 
 void Engine::probe_listed(const Cells &cells, const float *query, const std::int32_t *rows, std::size_t count,
@@ -95,10 +96,11 @@ void Engine::probe_listed(const Cells &cells, const float *query, const std::int
         const double have = static_cast<double>(found);
         if (found >= answer.k && enough(have, share * looked, static_cast<double>(budget))) break;
         // How far it is if they go on as they came.
-        const double far = have > 0 ? static_cast<double>(budget) * share * looked * looked / (have * have) : 0;
-        wanted = have > 0 ? std::min(kWider * looked, std::max(kLeastWider * looked, far)) : kWider * looked;
+        const double rarer = share * looked / std::max(have, 1.0);
+        const double far = static_cast<double>(budget) * rarer * rarer * rarer / share;
+        wanted = std::min(kWider * looked, std::max(kLeastWider * looked, far));
     }
-    scan(query, out, 0, found, rescore_rows, answer);
+    scan(query, out, 0, found, nullptr, rescore_rows, answer);
 }
 
 }  // namespace vss

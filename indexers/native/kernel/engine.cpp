@@ -12,10 +12,12 @@ std::size_t beam_width(std::size_t wanted, std::size_t k, std::size_t rows) {
     return std::max<std::size_t>(1, std::min(std::max(wanted, k), rows));
 }
 
-// A walk for allowed rows is so much wider than their part of all rows asks for: how many it meets is chance.
-constexpr double kSpare = 1.25;
+// How many allowed rows a walk meets is chance: it is wide enough for so many standard deviations more than k.
+constexpr double kSpare = 1.5;
 // This part of the wanted rows will do, if it holds as many as are asked for.
-constexpr double kEnough = 0.75;
+constexpr double kEnough = 0.5;
+// Where it does not, another walk is so much wider than what is lacking asks for.
+constexpr double kMore = 1.25;
 // Where what is allowed lies far from the query it is found at the rim of a beam, which a walk knows less well than its
 // middle: once a walk has come back short, what lies beyond this part of the beam does not count as enough.
 constexpr double kTrusted = 0.5;
@@ -38,6 +40,11 @@ Scratch &scratch_of_this_thread() {
     return scratch;
 }
 
+double widened(std::size_t width, std::size_t k, double share) {
+    const double least = static_cast<double>(k) + kSpare * std::sqrt(static_cast<double>(k));
+    return std::max(static_cast<double>(width), least) / share;
+}
+
 void Engine::search(const float *query, std::size_t width, Answer answer) const {
     Scratch &scratch = scratch_of_this_thread();
     scratch.query.prepare(codes_, query);
@@ -52,7 +59,7 @@ bool Engine::search_allowed(const float *query, const std::uint8_t *allow, std::
     width = beam_width(width, answer.k, allowed);
     const double share = static_cast<double>(allowed) / static_cast<double>(std::max<std::size_t>(1, codes_.count));
     const auto enough = static_cast<std::size_t>(std::ceil(kEnough * static_cast<double>(width)));
-    double wanted = kSpare * static_cast<double>(width) / share, trusted = 1;
+    double wanted = widened(width, answer.k, share), trusted = 1;
     const double links = kRowsALink * static_cast<double>(std::max<std::size_t>(1, graph_.degree));
     while (wanted * (links + kRowsAPair * wanted) < static_cast<double>(allowed)) {
         walk(scores_, codes_, graph_, static_cast<std::size_t>(wanted), scratch);
@@ -65,7 +72,7 @@ bool Engine::search_allowed(const float *query, const std::uint8_t *allow, std::
         if (!again) return false;
         trusted = kTrusted;
         const double short_of = static_cast<double>(width) / static_cast<double>(std::max<std::size_t>(1, met));
-        wanted *= std::max(2.0, kSpare * short_of);
+        wanted *= std::max(2.0, kMore * short_of);
     }
     return false;
 }
@@ -96,23 +103,26 @@ void Engine::each(const std::int32_t *rows, std::size_t first, std::size_t count
 }
 
 void Engine::scan(const float *query, const std::int32_t *rows, std::size_t first, std::size_t count,
-                  std::size_t rescore_rows, Answer answer) const {
+                  const std::uint8_t *allow, std::size_t rescore_rows, Answer answer) const {
     Scratch &scratch = scratch_of_this_thread();
     scratch.query.prepare(codes_, query);
     Best &coded = scratch.coded;
     const std::size_t most = beam_width(0, answer.k, count);
     coded.start(beam_width(rescore_rows, answer.k, count));
-    each(rows, first, count, scratch, [&](float score, std::int32_t row) { coded.offer(score, row); });
+    const auto passes = [allow](std::int32_t row) { return allow == nullptr || allow[row] != 0; };
+    each(rows, first, count, scratch, [&](float score, std::int32_t row) {
+        if (passes(row)) coded.offer(score, row);
+    });
     keep_best(query, most, scratch, [&](auto add) {
         for (const Met &one : coded.rows()) add(one.row);
     });
-    if (coded.rows().size() < count) {
+    if (!coded.rows().empty() && coded.rows().size() < count) {
         // The codes cannot tell from the k-th what they put no further below it than they are off.
         const double least = scratch.exact.least() - most_off(query, rows, first, count, scratch);
         if (std::isfinite(least) && !(static_cast<double>(coded.least()) < least)) {
             keep_best(query, most, scratch, [&](auto add) {
                 each(rows, first, count, scratch, [&](float score, std::int32_t row) {
-                    if (!(static_cast<double>(score) < least)) add(row);
+                    if (passes(row) && !(static_cast<double>(score) < least)) add(row);
                 });
             });
         }

@@ -34,6 +34,9 @@ struct Answer {
     std::size_t k;
 };
 
+// The width of a walk that meets about as many allowed rows, which are this share of all, as one of `width` meets rows.
+double widened(std::size_t width, std::size_t k, double share);
+
 // One for each thread, kept: its memory is a byte for each row of the largest index that the thread has searched.
 Scratch &scratch_of_this_thread();
 
@@ -49,10 +52,11 @@ class Engine {
     // allowed rows is the faster way, or another walk would be needed that was not asked for.
     bool search_allowed(const float *query, const std::uint8_t *allow, std::size_t allowed, std::size_t width,
                         bool again, Answer answer) const;
-    // The best of listed rows (null: `count` rows from `first` on), by codes, then the `rescore` best of them exactly,
-    // and all that the codes cannot tell from the last one of these.
-    void scan(const float *query, const std::int32_t *rows, std::size_t first, std::size_t count, std::size_t rescore,
-              Answer answer) const;
+    // The best of listed rows (null: `count` rows from `first` on) that `allow` (a byte for each row of the index; null:
+    // all) lets through, by codes, then the `rescore` best of them exactly, and all that the codes cannot tell from the
+    // last one of these.
+    void scan(const float *query, const std::int32_t *rows, std::size_t first, std::size_t count,
+              const std::uint8_t *allow, std::size_t rescore, Answer answer) const;
 
     // The best of allowed rows (see `search_allowed`) in the cells nearest to the query: as near as `budget` of them are
     // where they are spread evenly; further where they are not. As `scan` gives the best of those.

@@ -31,6 +31,8 @@ constexpr float kLeastScale = 1e-18F, kMostScale = 1e18F;
 // Cells of one answer, queries x k: 1.5 GiB.
 constexpr std::size_t kMostAnswers = std::size_t{1} << 27;
 constexpr std::size_t kMostDegree = 1024;
+// Part of all rows from which on those that a mask lets through are not listed: all are scored, in the order of memory.
+constexpr double kListedShare = 0.4;
 constexpr std::size_t kMostCells = 65535;
 
 void require(bool holds, const std::string &message) {
@@ -219,7 +221,7 @@ class Searcher {
                 return;
             }
             if (!rows) rows = listed(mask, count_);
-            engine_.scan(query, rows->data(), 0, rows->size(), rescore, answer);
+            engine_.scan(query, rows->data(), 0, rows->size(), nullptr, rescore, answer);
         });
     }
 
@@ -227,15 +229,21 @@ class Searcher {
                    const Array<std::int32_t> &rows) const {
         const auto [data, size] = listed_rows(rows);
         return answers(queries, k, [&, data = data, size = size](const float *query, Answer answer) {
-            engine_.scan(query, data, 0, size, rescore, answer);
+            engine_.scan(query, data, 0, size, nullptr, rescore, answer);
         });
     }
 
     py::tuple scan_allowed(const Array<float> &queries, std::size_t k, std::size_t rescore,
                            const Array<bool> &allow) const {
-        const std::vector<std::int32_t> rows = listed(mask_of(allow), count_);
+        const std::uint8_t *mask = mask_of(allow);
+        if (static_cast<double>(allowed_of(mask, count_)) >= kListedShare * static_cast<double>(count_)) {
+            return answers(queries, k, [&](const float *query, Answer answer) {
+                engine_.scan(query, nullptr, 0, count_, mask, rescore, answer);
+            });
+        }
+        const std::vector<std::int32_t> rows = listed(mask, count_);
         return answers(queries, k, [&](const float *query, Answer answer) {
-            engine_.scan(query, rows.data(), 0, rows.size(), rescore, answer);
+            engine_.scan(query, rows.data(), 0, rows.size(), nullptr, rescore, answer);
         });
     }
 
@@ -243,7 +251,7 @@ class Searcher {
                          std::size_t count) const {
         require(first <= count_ && count <= count_ - first, "range: wanted rows of the index");
         return answers(queries, k, [&](const float *query, Answer answer) {
-            engine_.scan(query, nullptr, first, count, rescore, answer);
+            engine_.scan(query, nullptr, first, count, nullptr, rescore, answer);
         });
     }
 
@@ -403,6 +411,7 @@ PYBIND11_MODULE(_kernel, module) {
         return names;
     });
     module.def("dots", &vss::dots, py::arg("codes"), py::arg("query"), py::arg("kernel") = "");
+    module.def("widened", &vss::widened, py::arg("width"), py::arg("k"), py::arg("share"));
     module.attr("PAD") = vss::kPad;
     py::class_<vss::Searcher>(module, "Searcher")
         .def(py::init<const std::string &, py::array, float, py::object, py::object, vss::Array<std::int32_t>,
