@@ -137,6 +137,15 @@ async def search_async(
 
 def cost_ms(view: View, using: str, where: Condition | None, *, exact: bool) -> float:
     """Predicted milliseconds of one query: what takes more than one leaves the event loop."""
+    if where is not None:
+        return _cost_ms(view, using, where, exact=exact)
+    predicted = view.predicted_ms.get((using, exact))
+    if predicted is None:
+        predicted = view.predicted_ms[using, exact] = _cost_ms(view, using, None, exact=exact)
+    return predicted
+
+
+def _cost_ms(view: View, using: str, where: Condition | None, *, exact: bool) -> float:
     total = 0.0
     for part in view.parts:
         if using not in part.body.vectors:

@@ -120,6 +120,8 @@ class View:
         self.live = live
         sealed = [Part(body, over.alive, over.patches) for body, over in zip(segments, overlays, strict=True)]
         self.parts = (*sealed, Part(live, live.alive))
+        self.predicted_ms: dict[tuple[str, bool], float] = {}
+        """What searches without a filter are predicted to cost (`vss.search.retrieve.cost_ms`)."""
 
     @property
     def generation(self) -> int:
