@@ -2,9 +2,56 @@
 
 from __future__ import annotations
 
-import numpy as np
+import tempfile
+from pathlib import Path
 
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.storage.filter_strategies import CONDITIONS, PAYLOADS
+from tests.storage.test_filters import segment_of
+from vss.filters import Condition, Filter
+from vss.storage.buckets import Buckets
 from vss.storage.selection import Cache, Selection, selected
+
+CONJUNCTIONS = st.builds(
+    Filter,
+    must=st.lists(CONDITIONS, max_size=3).map(tuple),
+    must_not=st.lists(CONDITIONS, max_size=2).map(tuple),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(PAYLOADS, min_size=1, max_size=12), st.lists(CONDITIONS | CONJUNCTIONS, min_size=1, max_size=6))
+def test_what_is_listed_is_what_the_mask_lets_through(
+    payloads: list[dict[str, object]], conditions: list[Condition]
+) -> None:
+    rows = [*payloads, *({} for _ in range(60)), *payloads]  # few of many, so that lists are short
+    with tempfile.TemporaryDirectory() as folder:
+        segment, again = segment_of(rows, Path(folder)), np.arange(len(rows)) % 3 > 0
+        for where in conditions:
+            for name in ("", "other"):
+                for alive in (None, again):
+                    found, _ = segment.select(name, where, alive)
+                    mask = segment.mask(where) if alive is None else segment.mask(where) & alive
+                    has = segment.vectors[name].rows
+                    wanted = np.flatnonzero(mask if has is None else mask[has])
+                    assert found.rows.tolist() == wanted.tolist()
+                    assert found.count == len(wanted)
+                    assert found.whole == (found.mask is None)
+                    if found.mask is not None:
+                        assert np.flatnonzero(found.mask).tolist() == wanted.tolist()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 2_000), st.integers(0, 2**20), st.data())
+def test_a_wide_range_is_the_rows_between_its_ends(count: int, seed: int, data: st.DataObject) -> None:
+    random = np.random.default_rng(seed)
+    rows = random.permutation(count)[: random.integers(1, count + 1)]
+    low = data.draw(st.integers(0, len(rows)))
+    high = data.draw(st.integers(low, len(rows)))
+    assert np.flatnonzero(Buckets(rows, count).mask(rows, low, high)).tolist() == sorted(rows[low:high].tolist())
 
 
 def test_a_selection_lists_what_its_mask_leaves() -> None:

@@ -4,9 +4,9 @@ The graph alone is wrong under a narrow filter: measured on 63,666 x 384 real ve
 at the effort that gives recall .95 unfiltered falls to .45 when 10% of the rows match and to .07 when 1% do. So the
 scan is the rule and the graph is for wide filters on large segments.
 
-An index that scans by itself (`vss.protocols.Scanner`) also keeps its recall under a filter, by walking wider, and one
-that has its rows in cells (`Prober`) need not scan all that match. Which is cheapest follows from what a walk and a
-scan took on this machine when the segment was built.
+A `vss.protocols.Prober` keeps its recall under a filter by walking wider, scans by its codes, and need not scan all that
+match: only those in the cells nearest to the query. Which is cheapest follows from what a walk and a scan took on this
+machine when the segment was built.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ WIDE_SHARE = 0.8
 SCAN_ROWS = 20_000
 """Matching rows up to which they are scanned when their share lies between the two."""
 
-WIDER = 1.25
-"""A filtered walk of a `Scanner` is so many times its effort over the share of matching rows."""
-
 READ_NS, LOOKED_UP_NS = 1.5, 5.0
 """Of seeing whether a listed row lies in a cell that is looked through, and whether a cell's row matches."""
+
+LISTING_NS = 0.8
+"""Of a row of the segment, where a mask is turned into the list of what matches."""
 
 CELL = 0.4
 """Of a row's scan, the time that a cell takes: they lie in a row, and are put in order."""
@@ -131,10 +131,14 @@ def plan_part(
     if selection.whole:
         return Plan(Method.GRAPH, rows, matching, spent, "no filter")
     share = matching / rows
-    if scans(index):
+    if probes(index):
         row = scan_us_a_row(vectors, vectors.index.dim)
-        costs = {Method.SCAN: matching * row, Method.GRAPH: walk_us(curve, WIDER * spent / share)}
-        if looked is not None and probes(index):
+        if matching * row < PROBE_US:
+            return scan(f"{matching} rows match")
+        listing = 0 if selection.lists else rows * LISTING_NS / 1000
+        walked = walk_us(curve, index.widened(spent, k, share))
+        costs = {Method.SCAN: listing + matching * row, Method.GRAPH: walked}
+        if looked is not None:
             costs[Method.PARTITION] = probe_us(index.cells, row, looked, selection, share)
         efforts = {Method.SCAN: None, Method.GRAPH: spent, Method.PARTITION: looked}
         method = min(costs, key=costs.__getitem__)
@@ -146,13 +150,10 @@ def plan_part(
 
 
 def looked_at(index: Index, recall: float, matching: int, k: int) -> int | None:
-    """How many matching rows an index looks at in its cells; None where it has none, or that would be all of them.
-
-    It makes half of the errors that are allowed: filters differ from what was measured.
-    """
+    """How many matching rows an index looks at in its cells; None where it has none, or that would be all of them."""
     if not probes(index) or not index.cells:
         return None
-    looked = index.looked_at((1 + recall) / 2, matching, k)
+    looked = index.looked_at(recall, matching, k)
     return looked if looked is not None and looked < matching else None
 
 

@@ -23,8 +23,9 @@ reading payloads, or by testing each of the keywords.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,14 +65,25 @@ TESTED_PAYLOAD = 6
 BUCKET_BYTES = 32 << 20
 """Orders of columns kept for wide ranges, for each segment."""
 
-LISTED_SHARE = 1 / 16
-"""Part of a segment's rows up to which they are listed, where a column has them in lists: that is less work than a mask
-of all rows as long as sorting them is."""
+LISTED_SHARE, LISTED_ROWS, LISTED_MOST = 1 / 16, 16_384, 1 / 4
+"""Part of a segment's rows up to which they are listed, where a column has them in lists, or so many of them up to a
+larger part: that is less work than a mask of all rows as long as sorting them is."""
 
 WIDE_SHARE = 1 / 32
 """Part from which on a range is compared by `Buckets`."""
 
+LONG = 1 << 63
+
 _SCALARS = ("keyword", "bool", "integer", "float")
+
+
+class _Span(NamedTuple):
+    """A part of a column's rows; whether they rise."""
+
+    column: Column
+    start: int
+    stop: int
+    rising: bool
 
 
 class Columns:
@@ -96,6 +108,7 @@ class Columns:
         added: frozenset[str],
     ) -> None:
         self._rows = rows
+        self._short = max(LISTED_SHARE * rows, min(LISTED_MOST * rows, LISTED_ROWS))
         self._columns = columns
         self._scanned = scanned
         self._complete = complete
@@ -151,29 +164,53 @@ class Columns:
             sure = maybe = self._of(*self._text(path, condition))
         return sure, maybe
 
-    def listed(self, condition: Condition) -> NDArray[np.int32] | None:
-        """The rows that pass, rising, where columns have them in lists of which few are long; None elsewhere."""
-        match condition:
-            case Text(key) if not self.answers(condition):
-                path = column_path(key)
-                found = self._words[path].listed(condition) if path in self._words else None
-                return None if found is None else found.astype(np.int32)
-            case Match(key, values) if self.answers(condition):
-                lists = list(self._match(_known(key), values))
-            case Range(key) if self.answers(condition):
-                lists = self._ranges(_known(key), ("integer", "float"), condition)
-            case DatetimeRange(key) if self.answers(condition):
-                lists = self._ranges(_known(key), ("datetime",), condition)
-            case _:
+    def passing(self, condition: Condition) -> NDArray[np.int32] | Mask | None:
+        """The rows that pass, rising, where columns have them in lists and these are short; else a mask `(rows,)`; None
+        where `mask` does not know either."""
+        if not self.answers(condition):
+            path = column_path(condition.key) if isinstance(condition, Text) else None
+            if not isinstance(condition, Text) or path not in self._words:
                 return None
-        if sum(map(len, lists)) > LISTED_SHARE * self._rows:
-            return None
-        postings = isinstance(condition, Match) and len(lists) == 1 and _is_posting(condition)
-        return _distinct(lists, rising=postings)
+            found = self._words[path].listed(condition)
+            return None if found is None else found.astype(np.int32)
+        match condition:
+            case Match(key, values):
+                spans = self._spans(_known(key), values)
+            case Range(key):
+                spans = self._between(_known(key), ("integer", "float"), condition)
+            case DatetimeRange(key):
+                spans = self._between(_known(key), ("datetime",), condition)
+            case _:
+                return self.mask(condition)
+        if sum(span.stop - span.start for span in spans) > self._short:
+            return self._over(spans)
+        return _distinct([self._rows_of(span) for span in spans])
 
-    def _ranges(self, path: str, types: Sequence[str], bounds: Range | DatetimeRange) -> list[NDArray[Any]]:
-        found = (self._range(path, type_, bounds) for type_ in types)
-        return [rows for rows in found if rows is not None and len(rows)]
+    def _spans(self, path: str, values: tuple[MatchValue, ...]) -> list[_Span]:
+        whole = [one for one in values if isinstance(one, int) and not isinstance(one, bool) and -LONG <= one < LONG]
+        found = (self._find(path, one) for one in values if isinstance(one, bool | str))
+        spans = [_Span((path, one[0]), one[1], one[2], True) for one in found if one]
+        arrays = self._columns.get((path, "integer"))
+        if whole and arrays is not None:
+            ends = (np.searchsorted(arrays["values"], whole, side).tolist() for side in ("left", "right"))
+            spans += [_Span((path, "integer"), start, stop, False) for start, stop in zip(*ends, strict=True)]
+        return spans
+
+    def _between(self, path: str, types: Sequence[str], bounds: Range | DatetimeRange) -> list[_Span]:
+        ends = [((path, type_), self._ends(path, type_, bounds)) for type_ in types if (path, type_) in self._columns]
+        return [_Span(column, low, high, False) for column, (low, high) in ends if low < high]
+
+    def _rows_of(self, span: _Span) -> NDArray[Any]:
+        rows: NDArray[Any] = self._columns[span.column]["rows"][span.start : span.stop]
+        return rows if span.rising else np.sort(rows)
+
+    def _over(self, spans: Sequence[_Span]) -> Mask:
+        """As `_of` their rows."""
+        if len(spans) == 1 and not spans[0].rising and spans[0].stop - spans[0].start > WIDE_SHARE * self._rows:
+            order = self._order(spans[0].column)
+            if order is not None:
+                return order.mask(self._columns[spans[0].column]["rows"], spans[0].start, spans[0].stop)
+        return self._of(*(self._columns[span.column]["rows"][span.start : span.stop] for span in spans))
 
     def _scalars(self, path: str | None) -> bool:
         if path is None or path in self._scanned:
@@ -189,16 +226,15 @@ class Columns:
         """`(rows,)` which rows pass, of a condition that `answers`."""
         match condition:
             case Match(key, values):
-                return self._of(*self._match(_known(key), values))
+                return self._over(self._spans(_known(key), values))
             case Except(key, values):
                 return self._of(*self._except(_known(key), values))
             case Text(key):
                 return self._of(*self._text(_known(key), condition))
             case Range(key):
-                path = _known(key)
-                return self._within(path, ("integer", "float"), condition)
+                return self._over(self._between(_known(key), ("integer", "float"), condition))
             case DatetimeRange(key):
-                return self._within(_known(key), ("datetime",), condition)
+                return self._over(self._between(_known(key), ("datetime",), condition))
             case ValuesCount(key):
                 return self._counted(_known(key), condition)
             case IsEmpty(key):
@@ -213,12 +249,6 @@ class Columns:
             if some is not None:
                 mask[some] = True
         return mask
-
-    def _match(self, path: str, values: tuple[MatchValue, ...]) -> Iterator[NDArray[Any]]:
-        for value in values:
-            found = self._find(path, value)
-            if found is not None:
-                yield self._columns[path, found[0]]["rows"][found[1] : found[2]]
 
     def _except(self, path: str, values: tuple[MatchValue, ...]) -> Iterator[NDArray[Any] | None]:
         left_out: dict[str, list[tuple[int, int]]] = {}
@@ -243,7 +273,7 @@ class Columns:
         if isinstance(value, str):
             at = self._keyword(path, value.encode(errors="surrogatepass"))
         elif type_ == "integer":
-            if not -(1 << 63) <= value < 1 << 63:
+            if not -LONG <= value < LONG:
                 return None
             start, stop = (int(np.searchsorted(arrays["values"], value, side)) for side in ("left", "right"))
             return type_, start, stop
@@ -270,16 +300,6 @@ class Columns:
         for at in range(len(names)):
             if test(names[at].decode()):
                 yield arrays["rows"][arrays["starts"][at] : arrays["starts"][at + 1]]
-
-    def _within(self, path: str, types: Sequence[str], bounds: Range | DatetimeRange) -> Mask:
-        """As `_of` the ranges of these types."""
-        ends = {type_: self._ends(path, type_, bounds) for type_ in types if (path, type_) in self._columns}
-        ends = {type_: (low, high) for type_, (low, high) in ends.items() if low < high}
-        if len(ends) == 1:
-            ((type_, (low, high)),) = ends.items()
-            if high - low > WIDE_SHARE * self._rows and (order := self._order((path, type_))) is not None:
-                return order.mask(self._columns[path, type_]["rows"], low, high)
-        return self._of(*(self._columns[path, type_]["rows"][low:high] for type_, (low, high) in ends.items()))
 
     def _order(self, column: Column) -> Buckets | None:
         """None where a row has several values."""
@@ -332,6 +352,7 @@ class Columns:
         return mask
 
 
+@lru_cache(4096)
 def column_path(key: str) -> str | None:
     """The path of the column that may answer a key; None where only the payload can."""
     path = parse_path(key)
@@ -344,26 +365,20 @@ def _is_column(path: Path) -> bool:
     return not places and not each[-1] and not any(map(all, pairwise(each)))
 
 
-def _distinct(lists: Sequence[NDArray[Any]], *, rising: bool) -> NDArray[np.int32]:
-    """The rows of several lists, rising, each once. rising: they are so, in one list."""
+def _distinct(lists: Sequence[NDArray[Any]]) -> NDArray[np.int32]:
+    """The rows of several rising lists, rising, each once."""
     if not lists:
         return np.zeros(0, np.int32)
-    rows: NDArray[np.int32] = (lists[0] if len(lists) == 1 else np.concatenate(lists)).astype(np.int32)
-    if not rising:
-        rows.sort()
-        again = rows[1:] == rows[:-1]
-        if again.any():
-            rows = rows[np.concatenate([[True], ~again])]
-    return rows
-
-
-def _is_posting(condition: Match) -> bool:
-    """Whether the rows of its one value rise in a column."""
-    return not isinstance(condition.values[0], int) or isinstance(condition.values[0], bool)
+    rows: NDArray[np.int32] = (lists[0] if len(lists) == 1 else np.sort(np.concatenate(lists))).astype(np.int32)
+    again = rows[1:] == rows[:-1]
+    return rows[np.concatenate([[True], ~again])] if again.any() else rows
 
 
 def _known(key: str) -> str:
-    return written(parse_path(key))
+    """Of a key that has one."""
+    path = column_path(key)
+    assert path is not None
+    return path
 
 
 def _position(values: NDArray[Any], bound: float, side: str) -> int:

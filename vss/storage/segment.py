@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from copy import copy
 from functools import cached_property, reduce
-from typing import Any, NamedTuple
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -18,6 +18,7 @@ from vss.points import id_key, key_id
 from vss.protocols import Index, Indexers
 from vss.recall import CurvePoint
 from vss.storage.artifacts import ArtifactStore
+from vss.storage.bounds import Bounds
 from vss.storage.columns import Arrays, Column, Columns
 from vss.storage.ids import Blobs, Ids
 from vss.storage.manifest import SegmentRecord, VectorsRecord
@@ -214,12 +215,13 @@ class Segment:
         known = self.known(name, where, alive)
         if known is not None:
             return known, True
-        listed = None if where is None else self._listed(where)
-        if listed is not None:
-            selection = self._left(name, listed, alive)
+        passing, read = None if where is None else self._passing(where), 0
+        if where is not None and passing is None:
+            passing, read = self.filtered(where)
+        if passing is not None and passing.dtype != np.bool_:
+            selection = self._left(name, cast("NDArray[np.int32]", passing), alive)
         else:
-            passing, read = (None, 0) if where is None else self.filtered(where)
-            selection = self._among(name, passing, alive, read)
+            selection = self._among(name, cast("Mask | None", passing), alive, read)
         self._selections.put(_name_of(name, where), (alive, selection), selection.nbytes)
         return selection, False
 
@@ -254,24 +256,49 @@ class Segment:
             rows = at[one.rows.take(at, mode="clip") == rows].astype(np.int32)
         return Selection.listed(rows, len(one.vectors))
 
-    def _listed(self, where: Condition) -> NDArray[np.int32] | None:
-        """The rows that pass, rising, where columns list them, and where they list those of one condition that has to
-        hold and know the others; None elsewhere."""
+    def _passing(self, where: Condition) -> NDArray[np.int32] | Mask | None:
+        """The rows that pass, rising, or a mask of all, whichever is less work; None where more than columns are asked.
+
+        The shortest list among conditions that have to hold is looked up in what the others let through.
+        """
         if not isinstance(where, Filter):
-            return self._columns.listed(where)
+            return self._told(where)
         if where.should or where.min_should is not None:
             return None
-        others = [*((one, True) for one in where.must), *((one, False) for one in where.must_not)]
-        lists = [self._columns.listed(one) if wanted else None for one, wanted in others]
-        short = min((rows for rows in lists if rows is not None), key=len, default=None)
-        told = (rows is not None or self._columns.answers(one) for (one, _), rows in zip(others, lists, strict=True))
-        if short is None or not all(told):
+        must, must_not = ([self._told(one) for one in some] for some in (where.must, where.must_not))
+        if not (must or must_not) or any(one is None for one in (*must, *must_not)):
             return None
-        left = short
-        for (one, wanted), rows in zip(others, lists, strict=True):
-            if rows is not short:
-                left = left[self.filtered(one)[0].take(left) == wanted]
-        return left
+        wanted, unwanted = ([one for one in some if one is not None] for some in (must, must_not))
+        left = min((one for one in wanted if one.dtype != np.bool_), key=len, default=None)
+        if left is not None:
+            for one in wanted:
+                left = left if one is left else left[self._dense(one).take(left)]
+            for one in unwanted:
+                left = left[~self._dense(one).take(left)]
+            return left
+        passing = reduce(np.logical_and, wanted) if wanted else ~self._dense(unwanted.pop())
+        for one in unwanted:
+            passing = np.greater(passing, self._dense(one))  # the one and not the other
+        return passing
+
+    def _told(self, condition: Condition) -> NDArray[np.int32] | Mask | None:
+        """As `Columns.passing`; a mask is kept, for it may come again in other filters."""
+        name = repr(condition)
+        known = self._masks.get(name)
+        if known is not None:
+            return known
+        found = self._columns.passing(condition)
+        if found is not None and found.dtype == np.bool_:
+            found.flags.writeable = False
+            self._masks.put(name, cast(Mask, found), found.nbytes)
+        return found
+
+    def _dense(self, rows: NDArray[np.int32] | Mask) -> Mask:
+        if rows.dtype == np.bool_:
+            return cast(Mask, rows)
+        mask = np.zeros(len(self), np.bool_)
+        mask[rows] = True
+        return mask
 
     def _evaluate(self, condition: Condition) -> tuple[Mask, int]:
         match condition:
@@ -288,7 +315,7 @@ class Segment:
                 return mask, 0
             case Filter():
                 return self._joined(condition)
-        return self._read(condition, _Bounds(*self._columns.bounds(condition)))
+        return self._read(condition, Bounds(*self._columns.bounds(condition)))
 
     def _joined(self, where: Filter) -> tuple[Mask, int]:
         """What columns answer comes first, so that payloads are read only in the rows that are left, and once."""
@@ -300,27 +327,27 @@ class Segment:
             known.append(self._at_least(where.min_should.count, where.min_should.conditions))
         if not known:
             return np.ones(len(self), np.bool_), 0
-        return self._read(where, reduce(_Bounds.both, known))
+        return self._read(where, reduce(Bounds.both, known))
 
-    def _bounds(self, condition: Condition) -> _Bounds:
+    def _bounds(self, condition: Condition) -> Bounds:
         """What is known of a condition without reading a payload; of a filter in a filter everything, for it may be
         one that comes again."""
         if isinstance(condition, Filter | HasId | HasVector) or self._columns.answers(condition):
             mask, read = self.filtered(condition)
-            return _Bounds(mask, mask, read)
+            return Bounds(mask, mask, read)
         known = self._masks.get(repr(condition))
-        return _Bounds(*self._columns.bounds(condition)) if known is None else _Bounds(known, known)
+        return Bounds(*self._columns.bounds(condition)) if known is None else Bounds(known, known)
 
-    def _at_least(self, count: int, conditions: Sequence[Condition]) -> _Bounds:
+    def _at_least(self, count: int, conditions: Sequence[Condition]) -> Bounds:
         sure, maybe = np.zeros(len(self), np.int32), np.zeros(len(self), np.int32)
         read = 0
         for one in map(self._bounds, conditions):
             sure += one.sure
             maybe += one.maybe
             read += one.read
-        return _Bounds(sure >= count, maybe >= count, read)
+        return Bounds(sure >= count, maybe >= count, read)
 
-    def _read(self, condition: Condition, bounds: _Bounds) -> tuple[Mask, int]:
+    def _read(self, condition: Condition, bounds: Bounds) -> tuple[Mask, int]:
         """Read the payloads of the rows that the bounds leave open."""
         if bounds.sure is bounds.maybe:
             return bounds.sure, bounds.read
@@ -362,24 +389,6 @@ def _columns(record: SegmentRecord, artifacts: ArtifactStore) -> dict[Column, Ar
         }
         for column in record.columns
     }
-
-
-class _Bounds(NamedTuple):
-    """What is known of a filter: rows that pass, and rows beside which none does; one array for both where no row is
-    open. Payloads that were read for it."""
-
-    sure: Mask
-    maybe: Mask
-    read: int = 0
-
-    def both(self, other: _Bounds) -> _Bounds:
-        sure = self.sure & other.sure
-        told = self.sure is self.maybe and other.sure is other.maybe
-        return _Bounds(sure, sure if told else self.maybe & other.maybe, self.read + other.read)
-
-    def opposite(self) -> _Bounds:
-        sure = ~self.maybe
-        return _Bounds(sure, sure if self.sure is self.maybe else ~self.sure, self.read)
 
 
 class _VectorNames:
