@@ -16,7 +16,7 @@ import httpx
 
 from tests.api.serve_process import NO_TLS
 
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 
 
 class ServerProcess:
@@ -32,6 +32,7 @@ class ServerProcess:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("VSS_")}
         environment |= {f"VSS_{name.upper()}": str(value) for name, value in given.items()}
         self.log = open(data.parent / f"{data.name}.log", "ab+")  # noqa: SIM115 - closed with the process
+        self._begin = self.log.tell()
         self.process = subprocess.Popen(
             [sys.executable, "-W", "error", "-m", "api.server"], env=environment, stdout=self.log, stderr=self.log
         )
@@ -47,7 +48,7 @@ class ServerProcess:
                 except httpx.TransportError:
                     pass
                 if self.process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"the server did not start:\n{self.said()}")
+                    raise RuntimeError(f"the server did not start ({self.process.poll()}):\n{self.said()}")
                 # Nothing to wait on: the port is not bound yet.
                 select.select([], [], [], 0.02)
 
@@ -62,8 +63,9 @@ class ServerProcess:
 
     def said(self) -> str:
         """What it has logged."""
-        self.log.seek(0)
-        return self.log.read().decode()
+        with open(self.log.name, "rb") as log:
+            log.seek(self._begin)
+            return log.read().decode()
 
     def kill(self) -> None:
         """End it as a power cut of the process would."""

@@ -1,10 +1,10 @@
-"""A server of three processes over one data directory, killed and started again, while clients write.
+"""Servers of one to four processes over one data directory, killed and started again, while clients write.
 
     python -m tests.proofs.kills --kills 1000 --seconds 900 --out results.jsonl
 
-Each round starts `vss serve` (alone, or with a worker, or with a reader and a worker), lets owners (see `account`)
-write through either process, reads back what was acknowledged, folds from outside and promotes generations, and ends
-all processes by SIGKILL 5 to 2,000 ms later. The next one has to have exactly what was acknowledged.
+Each round starts a server (one process, or `vss serve` with a worker and mostly a reader), lets owners (see `account`)
+write through its processes, reads back what was acknowledged, folds from outside and promotes generations, and ends all
+of it by SIGKILL 5 to 2,000 ms later. The next one has to have exactly what was acknowledged.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import psutil
 
 from indexers.registry import INDEXERS
 from tests.api.serve_process import NO_TLS, ServeProcess
+from tests.api.server_process import ServerProcess
 from tests.proofs.account import DIM, GRAPH, Owner, Points
 from tests.proofs.outcome import long_run
 from vss.engines.local import LocalEngine
@@ -40,9 +41,6 @@ SHORTEST, LONGEST = 0.005, 2.0
 
 OWNERS = (("few-1", 200, 10), ("few-2", 200, 10), ("few-3", 50, 1), ("many", 3_000, 600))
 """Name, ids and points in an upsert at most. The requests of the last fill the live part, so that it is sealed."""
-
-SERVERS: tuple[tuple[int, tuple[str, ...]], ...] = ((1, ()), (2, ("--worker",)), (1, ()), (1, ("--worker",)))
-"""Processes of HTTP, and whether there is one of jobs, in turn: the fewer there are, the sooner they are ready."""
 
 CLIENT: dict[str, Any] = {"trust_env": False, "timeout": 30, "verify": NO_TLS}
 
@@ -137,7 +135,18 @@ def listening(server: ServeProcess) -> bool:
     return False
 
 
-def kill_all(server: ServeProcess, rng: random.Random) -> None:
+def start(data: Path, round_: int) -> tuple[str, ServerProcess | ServeProcess]:
+    """What is killed in a round, and a server of that kind. Most are a process alone, which takes a third of the time
+    of four to be ready."""
+    match round_ % 6:
+        case 1:
+            return "a reader and a worker too", ServeProcess(data, 2, "--worker", until=listening, threads=1)
+        case 4:
+            return "a worker too", ServeProcess(data, 1, "--worker", until=listening, threads=1)
+    return "one process", ServerProcess(data, threads=1)
+
+
+def kill_all(server: ServerProcess | ServeProcess, rng: random.Random) -> None:
     """SIGKILL to every process of the server, in no particular order."""
     every = [one.pid for one in psutil.Process(server.process.pid).children(recursive=True)]
     every.append(server.process.pid)
@@ -191,8 +200,7 @@ def run(folder: Path, kills: int, seed: int, done: Counter[str], over: Callable[
     operator = Operator(data, random.Random(rng.random()), done)
     try:
         while True:
-            workers, jobs = SERVERS[done["kills"] % len(SERVERS)]
-            server = ServeProcess(data, workers, *jobs, until=listening, threads=1)
+            kind, server = start(data, done["kills"])
             try:
                 operator.url = server.url
                 with server.client() as client:
@@ -219,8 +227,7 @@ def run(folder: Path, kills: int, seed: int, done: Counter[str], over: Callable[
                 kill_all(server, rng)
                 operator.up.clear()
                 done["kills"] += 1
-                done["kills of readers too"] += workers > 1
-                done["kills of workers too"] += bool(jobs)
+                done[f"kills of {kind}"] += 1
                 stop.set()
                 for client_ in clients:
                     client_.join(60)
