@@ -3,12 +3,8 @@ hold the best of them, and the others need not be scored.
 
 centres.npy    (c, dim) float32
 cells.npy      (n,) uint16, the cell of each row
-nearness.npy   (p, 2) float64: recall@10, and how many rows of the nearest cells were looked at for it over the square
-               root of how many there were: for one row in `THINNED`, which is how a filter thins rows out
-
-Rows to look at grow about with the square root of the rows that match. Recall .95 within random filters took, of
-1,000,000 x 128 in 1,024 cells, 1,200 of 10,000 rows, 2,000 of 40,000 and 4,000 of 100,000; of 63,666 x 384 texts in 512
-cells 900 of 2,600, 1,700 of 6,500 and 3,000 of 13,000.
+nearness.npy   (1 + s, 1 + p) float64: first 0 and p rising recalls@10, then, rising, a number of matching rows, and how
+               many of those in the nearest cells were looked at for each recall, when chance chose which rows match
 """
 
 from __future__ import annotations
@@ -24,6 +20,7 @@ from numpy.typing import NDArray
 from indexers.native import _kernel
 from indexers.native.quantise import Quantiser
 from indexers.params import corrupt
+from vss.distance import exact_search
 from vss.storage.npy import save_npy
 from vss.types import Metric, Rows, Scores, Vectors
 
@@ -40,7 +37,9 @@ SAMPLE_PER_CELL = 32
 ROUNDS = 5
 BLOCK_FLOATS = 1 << 22
 
-THINNED = 20
+SHARES = (0.01, 0.05, 0.25)
+"""Parts of the rows that match, where that is measured."""
+
 QUERIES = 100
 NEAREST = 10
 RECALLS = (0.9, 0.95, 0.98, 0.99, 0.995)
@@ -100,36 +99,44 @@ def _nearness(
     vectors: Vectors, centres: Vectors, cells: NDArray[np.uint16], metric: Metric, random: np.random.Generator
 ) -> NDArray[np.float64]:
     rows = random.permutation(len(vectors))
-    asked, left = np.sort(rows[:QUERIES]), np.sort(rows[QUERIES : QUERIES + len(vectors) // THINNED])
-    queries, thinned = np.ascontiguousarray(vectors[asked]), np.ascontiguousarray(vectors[left])
-    scored = queries @ thinned.T
-    if metric is Metric.EUCLID:
-        scored -= np.einsum("nd,nd->n", thinned, thinned) * np.float32(0.5)
-    true = np.argpartition(-scored, NEAREST, axis=1)[:, :NEAREST]
+    queries = np.ascontiguousarray(vectors[np.sort(rows[:QUERIES])])
     order = np.argsort(-_scores(queries, centres, by_distance=metric is Metric.EUCLID), axis=1)
-    sizes = np.bincount(cells[left], minlength=len(centres))
-    needed = []
-    for query in range(len(queries)):
-        before = np.empty(len(centres), np.int64)
-        before[order[query]] = np.cumsum(sizes[order[query]]) - sizes[order[query]]
-        needed.append(before[cells[left[true[query]]]] + 1)
-    budgets = np.quantile(np.concatenate(needed), RECALLS) / math.sqrt(len(left))
-    return np.stack([np.asarray(RECALLS), budgets], axis=1)
+    table = [[0.0, *RECALLS]]
+    for share in SHARES:
+        left = np.sort(rows[QUERIES:][: round(share * len(vectors))])
+        sizes = np.bincount(cells[left], minlength=len(centres))
+        true = left[exact_search(queries, np.ascontiguousarray(vectors[left]), NEAREST, metric).rows]
+        needed = []
+        for near, best in zip(order, true, strict=True):
+            before = np.empty(len(centres), np.int64)
+            before[near] = np.cumsum(sizes[near]) - sizes[near]
+            needed.append(before[cells[best]] + 1)
+        table.append([len(left), *np.quantile(np.concatenate(needed), RECALLS).tolist()])
+    return np.asarray(table, np.float64)
 
 
 class Nearness:
     """How many rows of the nearest cells are looked at for a recall."""
 
-    def __init__(self, measured: NDArray[np.float64], cells: int) -> None:
+    def __init__(self, table: NDArray[np.float64], cells: int) -> None:
+        """table: as the file has it. Raises ValueError."""
         self.cells = cells
-        self._recalls, self._budgets = measured[:, 0].tolist(), measured[:, 1].tolist()
+        self._recalls, self._matching, looked = table[0, 1:], table[1:, 0], table[1:, 1:]
+        if not (looked.size and np.isfinite(table).all() and (looked >= 1).all() and (self._matching >= 1).all()):
+            raise ValueError(f"got nearness of shape {table.shape}, wanted numbers of rows")
+        if (np.diff(self._recalls) <= 0).any() or (np.diff(self._matching) <= 0).any():
+            raise ValueError("got nearness that does not rise")
+        self._looked = np.log(looked)
 
     def rows(self, recall: float, matching: int, k: int) -> int | None:
-        """None where no number was measured to reach the recall."""
-        if recall > self._recalls[-1]:
+        """Between measured numbers as a power of how many match, beyond them as the root; None for a higher recall than
+        was measured."""
+        if recall > self._recalls[-1] or matching < 1:
             return None
-        at = float(np.interp(recall, self._recalls, self._budgets))
-        return math.ceil(at * math.sqrt(matching) * max(1.0, k / NEAREST))
+        looked = [np.interp(recall, self._recalls, one) for one in self._looked]
+        within = min(max(matching, self._matching[0]), self._matching[-1])
+        at = math.exp(np.interp(math.log(within), np.log(self._matching), looked))
+        return math.ceil(at * math.sqrt(matching / within) * max(1.0, k / NEAREST))
 
 
 def divide(
@@ -143,11 +150,11 @@ def divide(
         raise corrupt(f"got centres of {centres.dtype} and shape {centres.shape}, wanted finite ones of (c, {dim})")
     if cells.shape != (count,) or cells.dtype != np.uint16:
         raise corrupt(f"got cells of {cells.dtype} and shape {cells.shape}, wanted one for each of {count} rows")
-    if nearness.ndim != 2 or nearness.shape[1] != 2 or not len(nearness) or not np.isfinite(nearness).all():
-        raise corrupt(f"got nearness of shape {nearness.shape}, wanted finite pairs")
+    if nearness.ndim != 2 or nearness.dtype != np.float64:
+        raise corrupt(f"got nearness of {nearness.dtype} and shape {nearness.shape}, wanted a table of float64")
     codes, extra = quantiser.encode(np.asarray(centres))
     try:
         searcher.divide(codes, extra if quantiser.extra else None, cells)
+        return Nearness(np.asarray(nearness), len(centres))
     except (ValueError, TypeError) as error:
         raise corrupt(f"the engine refuses the cells: {error}") from error
-    return Nearness(np.asarray(nearness, np.float64), len(centres))

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "engine.hpp"
 
@@ -12,6 +13,7 @@ namespace {
 constexpr double kWider = 4;
 // And at least so many times: each round reads all listed rows' cells.
 constexpr double kLeastWider = 1.3;
+constexpr double kSteps = 16;
 
 // Whether `found` rows, where `expected` would lie if the allowed ones were spread evenly, are as good as `budget` of
 // evenly spread ones. Where a filter contradicts the query, what it lets through begins far away, where many rows are
@@ -37,14 +39,16 @@ void Nearest::start(const Scores &scores, const Cells &cells, const Query &query
     query.score(scores, cells.centres, nullptr, count, sums_.data(), scores_.data());
     order_.resize(count);
     for (std::size_t i = 0; i < count; ++i) order_[i] = {scores_[i], static_cast<std::int32_t>(i)};
-    std::make_heap(order_.begin(), order_.end());
+    begin_ = end_ = 0;
 }
 
-std::size_t Nearest::next() {
-    std::pop_heap(order_.begin(), order_.end());
-    const std::size_t cell = static_cast<std::size_t>(order_.back().second);
-    order_.pop_back();
-    return cell;
+void Nearest::take(std::size_t count) {
+    begin_ = end_;
+    end_ += std::min(std::max<std::size_t>(1, count), order_.size() - end_);
+    const auto at = [this](std::size_t place) { return order_.begin() + static_cast<std::ptrdiff_t>(place); };
+    if (end_ < order_.size()) {
+        std::nth_element(at(begin_), at(end_), order_.end(), std::greater<std::pair<float, std::int32_t>>());
+    }
 }
 
 void Engine::probe(const Cells &cells, const float *query, const std::uint8_t *allow, std::size_t allowed,
@@ -53,17 +57,23 @@ void Engine::probe(const Cells &cells, const float *query, const std::uint8_t *a
     scratch_of_this_thread().query.prepare(codes_, query);
     nearest.start(scores_, cells, scratch_of_this_thread().query);
     const double share = static_cast<double>(allowed) / static_cast<double>(std::max<std::size_t>(1, codes_.count));
+    const double size = static_cast<double>(codes_.count) / static_cast<double>(cells.count());
+    // A sixteenth of the cells that are expected to do: what is looked at beyond the budget is no more.
+    const auto step = static_cast<std::size_t>(static_cast<double>(budget) / std::max(share, 1e-12) / size / kSteps);
     std::size_t looked = 0, found = 0;
     while (!nearest.empty()) {
-        const std::size_t cell = nearest.next(), size = cells.size(cell);
-        const std::int32_t *members = cells.members + cells.starts[cell];
-        if (nearest.rows.size() < found + size) nearest.rows.resize(2 * (found + size));
-        std::int32_t *rows = nearest.rows.data();
-        for (std::size_t i = 0; i < size; ++i) {
-            rows[found] = members[i];
-            found += static_cast<std::size_t>(allow[members[i]] != 0);
+        nearest.take(std::min(step, cells.count()));
+        for (std::size_t place = 0; place < nearest.taken(); ++place) {
+            const std::size_t cell = nearest.cell(place), members = cells.size(cell);
+            const std::int32_t *member = cells.members + cells.starts[cell];
+            if (nearest.rows.size() < found + members) nearest.rows.resize(2 * (found + members));
+            std::int32_t *rows = nearest.rows.data();
+            for (std::size_t i = 0; i < members; ++i) {
+                rows[found] = member[i];
+                found += static_cast<std::size_t>(allow[member[i]] != 0);
+            }
+            looked += members;
         }
-        looked += size;
         const double have = static_cast<double>(found);
         if (found >= answer.k && enough(have, share * static_cast<double>(looked), static_cast<double>(budget))) break;
     }
@@ -80,19 +90,19 @@ void Engine::probe_listed(const Cells &cells, const float *query, const std::int
     std::int32_t *out = nearest.rows.data();
     double looked = 0, wanted = static_cast<double>(budget) / std::max(share, 1e-12);
     std::size_t found = 0;
-    std::vector<std::size_t> taken;
+    const double size = static_cast<double>(codes_.count) / static_cast<double>(cells.count());
     while (!nearest.empty()) {
-        taken.clear();
-        while (!nearest.empty() && looked < wanted) {
-            taken.push_back(nearest.next());
-            looked += static_cast<double>(cells.size(taken.back()));
-            nearest.marks[taken.back()] = 1;
+        const double more = std::min((wanted - looked) / size, static_cast<double>(cells.count()));
+        nearest.take(static_cast<std::size_t>(std::ceil(std::max(more, 1.0))));
+        for (std::size_t place = 0; place < nearest.taken(); ++place) {
+            looked += static_cast<double>(cells.size(nearest.cell(place)));
+            nearest.marks[nearest.cell(place)] = 1;
         }
         for (std::size_t i = 0; i < count; ++i) {
             out[found] = rows[i];
             found += nearest.marks[cells.of[rows[i]]];
         }
-        for (const std::size_t cell : taken) nearest.marks[cell] = 0;
+        for (std::size_t place = 0; place < nearest.taken(); ++place) nearest.marks[nearest.cell(place)] = 0;
         const double have = static_cast<double>(found);
         if (found >= answer.k && enough(have, share * looked, static_cast<double>(budget))) break;
         // How far it is if they go on as they came.

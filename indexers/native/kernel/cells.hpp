@@ -26,17 +26,21 @@ struct Cells {
 // What one thread needs to go from cell to cell; kept from query to query.
 class Nearest {
   public:
-    // All cells, ordered by the score of their centres as far as they are asked for.
+    // All cells are left.
     void start(const Scores &scores, const Cells &cells, const Query &query);
-    bool empty() const { return order_.empty(); }
-    // The next cell; there is one.
-    std::size_t next();
+    bool empty() const { return end_ == order_.size(); }
+    // The nearest of the cells that are left, so many of them or all, in any order: `taken` has them until the next
+    // call.
+    void take(std::size_t count);
+    std::size_t taken() const { return end_ - begin_; }
+    std::size_t cell(std::size_t place) const { return static_cast<std::size_t>(order_[begin_ + place].second); }
 
     std::vector<std::uint8_t> marks;  // a byte a cell, all 0 between two queries
     std::vector<std::int32_t> rows;   // what was found
 
   private:
     std::vector<std::pair<float, std::int32_t>> order_;
+    std::size_t begin_ = 0, end_ = 0;
     std::vector<std::int32_t> sums_;
     std::vector<float> scores_;
 };
