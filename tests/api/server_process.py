@@ -36,7 +36,11 @@ class ServerProcess:
         self.process = subprocess.Popen(
             [sys.executable, "-W", "error", "-m", "api.server"], env=environment, stdout=self.log, stderr=self.log
         )
-        self._wait()
+        try:
+            self._wait()
+        except BaseException:
+            self.kill()
+            raise
 
     def _wait(self) -> None:
         deadline = time.monotonic() + START_SECONDS
