@@ -35,7 +35,7 @@ def test_what_grows_finds_at_each_moment_what_is_there(metric: Metric) -> None:
     points = as_vectors(clustered(6_040, 48, 5, centres=60), 48, metric)
     queries, growing = points[6_000:], CodedGrowing(metric, 48)
     for count in (1, 10, 255, 256, 257, 600, 1_500, 2_047, 2_050, 5_000, 6_000):
-        assert recall_of(growing, points[:count], queries, metric) >= 0.999, count
+        assert recall_of(growing, points[:count], queries, metric) >= 0.995, count
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -14,6 +14,8 @@ std::size_t beam_width(std::size_t wanted, std::size_t k, std::size_t rows) {
 
 // How many allowed rows a walk meets is chance: it is wide enough for so many standard deviations more than k.
 constexpr double kSpare = 1.5;
+// And by so much wider than one that meets all rows: what is allowed is known less well at the rim of a beam.
+constexpr double kWider = 1.1;
 // This part of the wanted rows will do, if it holds as many as are asked for.
 constexpr double kEnough = 0.5;
 // Where it does not, another walk is so much wider than what is lacking asks for.
@@ -28,7 +30,7 @@ constexpr double kRowsALink = 1.4, kRowsAPair = 0.005;
 // How far codes are off is seen on so many rows, taken evenly: the best by codes are those that they flatter.
 constexpr std::size_t kSampled = 24;
 // No score by codes is taken to be off by more than so many standard deviations.
-constexpr double kErrors = 4;
+constexpr double kErrors = 5;
 
 // Rows that are scored exactly at once: while some are fetched from memory, others are on their way.
 constexpr std::size_t kChunk = 64;
@@ -42,7 +44,7 @@ Scratch &scratch_of_this_thread() {
 
 double widened(std::size_t width, std::size_t k, double share) {
     const double least = static_cast<double>(k) + kSpare * std::sqrt(static_cast<double>(k));
-    return std::max(static_cast<double>(width), least) / share;
+    return std::max(kWider * static_cast<double>(width), least) / share;
 }
 
 void Engine::search(const float *query, std::size_t width, Answer answer) const {
@@ -77,10 +79,10 @@ bool Engine::search_allowed(const float *query, const std::uint8_t *allow, std::
     return false;
 }
 
-template <typename Offer>
-void Engine::each(const std::int32_t *rows, std::size_t first, std::size_t count, const Scratch &scratch,
+template <typename Bar, typename Offer>
+void Engine::each(const std::int32_t *rows, std::size_t first, std::size_t count, const Scratch &scratch, Bar bar,
                   Offer offer) const {
-    constexpr std::size_t kStep = 16, kAhead = 16;
+    constexpr std::size_t kStep = 64, kAhead = 16;
     std::int32_t sums[kStep];
     float scores[kStep];
     for (std::size_t start = 0; start < count; start += kStep) {
@@ -95,6 +97,11 @@ void Engine::each(const std::int32_t *rows, std::size_t first, std::size_t count
             for (std::size_t i = start + kAhead; i < end; ++i) codes_.prefetch(rows[i]);
             scratch.query.score(scores_, codes_, rows + start, size, sums, scores);
         }
+        // Nearly always none of them will do, and that is seen of all at once. A NaN is not below anything.
+        const float least = bar();
+        bool any = false;
+        for (std::size_t i = 0; i < size; ++i) any |= !(scores[i] < least);
+        if (!any) continue;
         for (std::size_t i = 0; i < size; ++i) {
             const std::size_t row = rows == nullptr ? first + start + i : static_cast<std::size_t>(rows[start + i]);
             offer(scores[i], static_cast<std::int32_t>(row));
@@ -110,7 +117,8 @@ void Engine::scan(const float *query, const std::int32_t *rows, std::size_t firs
     const std::size_t most = beam_width(0, answer.k, count);
     coded.start(beam_width(rescore_rows, answer.k, count));
     const auto passes = [allow](std::int32_t row) { return allow == nullptr || allow[row] != 0; };
-    each(rows, first, count, scratch, [&](float score, std::int32_t row) {
+    const auto bar = [&coded] { return coded.bar(); };
+    each(rows, first, count, scratch, bar, [&](float score, std::int32_t row) {
         if (passes(row)) coded.offer(score, row);
     });
     keep_best(query, most, scratch, [&](auto add) {
@@ -120,8 +128,9 @@ void Engine::scan(const float *query, const std::int32_t *rows, std::size_t firs
         // The codes cannot tell from the k-th what they put no further below it than they are off.
         const double least = scratch.exact.least() - most_off(query, rows, first, count, scratch);
         if (std::isfinite(least) && !(static_cast<double>(coded.least()) < least)) {
+            const float below = std::nextafter(static_cast<float>(least), -std::numeric_limits<float>::infinity());
             keep_best(query, most, scratch, [&](auto add) {
-                each(rows, first, count, scratch, [&](float score, std::int32_t row) {
+                each(rows, first, count, scratch, [below] { return below; }, [&](float score, std::int32_t row) {
                     if (passes(row) && !(static_cast<double>(score) < least)) add(row);
                 });
             });

@@ -67,9 +67,10 @@ class Engine {
                       std::size_t budget, std::size_t rescore, Answer answer) const;
 
   private:
-    // Calls `offer` with the score by codes of each listed row (null: of `count` from `first` on), and the row.
-    template <typename Offer>
-    void each(const std::int32_t *rows, std::size_t first, std::size_t count, const Scratch &scratch,
+    // Calls `offer` with the score by codes of each listed row (null: of `count` from `first` on), and the row. Rows
+    // that score less than `bar` says before them may be passed over.
+    template <typename Bar, typename Offer>
+    void each(const std::int32_t *rows, std::size_t first, std::size_t count, const Scratch &scratch, Bar bar,
               Offer offer) const;
     // Answers with the best by exact scores of what the beam holds.
     void rescore(const float *query, Scratch &scratch, Answer answer) const;

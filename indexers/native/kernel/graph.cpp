@@ -82,23 +82,33 @@ std::int32_t Beam::after() const {
 }
 
 void Best::start(std::size_t most) {
+    constexpr std::size_t kGathered = 32;  // at least, before any are dropped
     entries_.clear();
-    entries_.reserve(most);
     most_ = most;
+    room_ = most + std::max(most, kGathered);
+    entries_.reserve(room_);
+    full_ = false;
 }
 
-void Best::take(Met one) {
-    if (entries_.size() == most_) {
-        std::pop_heap(entries_.begin(), entries_.end(), better);
-        entries_.back() = one;
-    } else {
-        entries_.push_back(one);
-    }
-    std::push_heap(entries_.begin(), entries_.end(), better);
+void Best::settle() {
+    if (entries_.size() < most_) return;
+    const auto last = entries_.begin() + static_cast<std::ptrdiff_t>(most_) - 1;
+    std::nth_element(entries_.begin(), last, entries_.end(), better);
+    worst_ = *last;
+    full_ = true;
+    entries_.resize(most_);
+}
+
+float Best::least() {
+    settle();
+    return full_ ? worst_.score : std::min_element(entries_.begin(), entries_.end(), [](const Met &a, const Met &b) {
+        return a.score < b.score;
+    })->score;
 }
 
 const std::vector<Met> &Best::sorted() {
-    std::sort_heap(entries_.begin(), entries_.end(), better);
+    settle();
+    std::sort(entries_.begin(), entries_.end(), better);
     return entries_;
 }
 

@@ -69,31 +69,43 @@ class Beam {
     std::size_t width_ = 0, size_ = 0, at_ = 0;
 };
 
-// The best `most` rows offered, where all of them are known only at the end: a heap with the worst one on top. Of equal
-// scores the smaller row is the better.
+// The best `most` rows offered, where all of them are known only at the end. What comes is gathered, and now and then
+// the worse half of it is dropped: a heap would be put in order for each row. Of equal scores the smaller row is the
+// better.
 class Best {
   public:
     // `most` is at least 1.
     void start(std::size_t most);
-    // Takes a row in if it is good enough.
+    // Takes a row in if it may be good enough.
     void offer(float score, std::int32_t row) {
         // A NaN would break the order; its row comes last, so that it is still found where there is room.
         if (!(score == score)) score = -std::numeric_limits<float>::infinity();
         const Met one{score, row};
-        if (entries_.size() < most_ || better(one, entries_.front())) take(one);
+        if (full_ && !better(one, worst_)) return;
+        entries_.push_back(one);
+        if (entries_.size() == room_) settle();
+    }
+    // No row that scores less is taken in any more.
+    float bar() const { return full_ ? worst_.score : -std::numeric_limits<float>::infinity(); }
+    // The best, in no order.
+    const std::vector<Met> &rows() {
+        settle();
+        return entries_;
     }
     // The best first; nothing can be offered afterwards.
     const std::vector<Met> &sorted();
-    const std::vector<Met> &rows() const { return entries_; }
-    // The score of the worst one; there is one.
-    float least() const { return entries_.front().score; }
+    // The score of the worst of the best; there is one.
+    float least();
 
   private:
     static bool better(const Met &a, const Met &b) { return a.score != b.score ? a.score > b.score : a.row < b.row; }
-    void take(Met one);
+    // Drops all but the best.
+    void settle();
 
     std::vector<Met> entries_;
-    std::size_t most_ = 0;
+    std::size_t most_ = 0, room_ = 0;
+    Met worst_{};  // of the best, as of the last time that others were dropped
+    bool full_ = false;
 };
 
 // What one thread needs for its walks and scans; kept from query to query.
