@@ -95,11 +95,25 @@ class Prober(Protocol):
     def cells(self) -> int:
         """How many there are; 0 where the index was made without."""
 
+    def search(
+        self,
+        queries: Vectors,
+        k: int,
+        *,
+        allow: Mask | None = None,
+        effort: int | None = None,
+        looked: int | None = None,
+    ) -> Hits:
+        """As `Index.search`. looked: the budget of the `probe` that follows where such a search comes back short."""
+
     def widened(self, effort: int, k: int, share: float) -> float:
         """The effort of a search without a filter that takes as long as one with this effort under a filter.
 
         share: of the rows that are allowed
         """
+
+    def listed(self, allow: Mask) -> NDArray[np.int32]:
+        """The rows that a mask lets through, rising."""
 
     def looked_at(self, recall: float, matching: int, k: int) -> int | None:
         """Of so many allowed rows how many are to be looked at for a recall@k; None where that is not known."""

@@ -24,6 +24,9 @@ def dots(codes: NDArray[np.uint8], query: NDArray[np.int8], kernel: str = "") ->
     kernel: one of `kernels()`; "" is the fastest. Every one gives the same integers.
     """
 
+def listed(allow: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """The places of what is not 0 in `(n,)` bytes, rising."""
+
 def widened(width: int, k: int, share: float) -> float:
     """The width of the walk that `Searcher.search_allowed` makes first where this share of the rows is allowed."""
 

@@ -12,7 +12,7 @@ import numpy as np
 from vss.distance import exact_search
 from vss.filters import Condition
 from vss.protocols import probes, scans
-from vss.search.plan import Method, Plan, plan_part, predicted_ms
+from vss.search.plan import LISTED_SHARE, Method, Plan, plan_part, predicted_ms
 from vss.storage.segment import Segment, SegmentVectors
 from vss.storage.selection import Selection
 from vss.storage.view import Part, View
@@ -164,18 +164,26 @@ def _carry_out(
     one = part.body.vectors[using]
     if plan.method is Method.SCAN:
         if scans(one.index) and not exact:
+            if probes(one.index) and not selection.whole and plan.matching < LISTED_SHARE * plan.rows:
+                selection.listed_by(one.index.listed)
             hits = one.index.scan(queries, k, selection.among)
         else:
             hits = exact_search(queries, one.vectors, k, metric, selection.mask)
     elif plan.method is Method.PARTITION:
         assert probes(one.index)
         assert plan.effort is not None
-        among = selection.rows if selection.lists else selection.mask
-        assert among is not None
-        hits = one.index.probe(queries, k, plan.effort, among)
+        if selection.lists or plan.matching < LISTED_SHARE * plan.rows:
+            hits = one.index.probe(queries, k, plan.effort, selection.listed_by(one.index.listed))
+        else:
+            allowed = selection.mask
+            assert allowed is not None
+            hits = one.index.probe(queries, k, plan.effort, allowed)
     else:
         allowed = selection.mask
-        hits = one.index.search(queries, k, allow=allowed, effort=plan.effort)
+        if allowed is not None and probes(one.index):
+            hits = one.index.search(queries, k, allow=allowed, effort=plan.effort, looked=plan.looked)
+        else:
+            hits = one.index.search(queries, k, allow=allowed, effort=plan.effort)
         wanted = min(k, plan.matching)
         # What was not found stands at the end.
         short = np.flatnonzero(hits.rows[:, wanted - 1] < 0) if wanted else ()

@@ -42,11 +42,12 @@ class Buckets:
         first = -(-low // self._width)
         last = high // self._width
         if last <= first:
-            mask = np.zeros(len(self._of), np.bool_)
-            mask[rows[low:high]] = True
-            return mask
+            few = np.zeros(len(self._of), np.bool_)
+            few[rows[low:high]] = True
+            return few
         # One comparison for both ends: what lies below the first bucket wraps around.
-        mask = np.subtract(self._of, first, dtype=np.uint8, casting="unsafe") < np.uint8(last - first)
+        above = self._of - np.uint8(first)
+        mask: Mask = np.less(above, np.uint8(last - first), out=above.view(np.bool_))
         mask[rows[low : first * self._width]] = True
         mask[rows[last * self._width : high]] = True
         return mask

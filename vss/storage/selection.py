@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -63,6 +64,12 @@ class Selection:
             rows = np.arange(self.count) if self._mask is None else np.flatnonzero(self._mask)
             self._rows = rows.astype(np.int32)
         return self._rows
+
+    def listed_by(self, lister: Callable[[Mask], NDArray[np.int32]]) -> NDArray[np.int32]:
+        """`rows`, made by what does so faster than NumPy."""
+        if self._rows is None and self._mask is not None:
+            self._rows = lister(self._mask)
+        return self.rows
 
     @property
     def among(self) -> NDArray[np.int32] | Mask | None:

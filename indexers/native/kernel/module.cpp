@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <mutex>
 #include <optional>
@@ -105,8 +106,16 @@ void check_ids(const std::int32_t *ids, std::size_t count, std::int32_t least, s
 
 // How many rows a mask (a byte a row) lets through.
 std::size_t allowed_of(const std::uint8_t *mask, std::size_t count) {
-    std::size_t allowed = 0;
-    for (std::size_t i = 0; i < count; ++i) allowed += mask[i] != 0;
+    constexpr std::size_t kLanes = 64, kRounds = 255;  // a byte counts as far as 255
+    std::size_t allowed = 0, at = 0;
+    while (at + kLanes <= count) {
+        std::uint8_t lanes[kLanes] = {};
+        for (std::size_t round = 0; round < kRounds && at + kLanes <= count; ++round, at += kLanes) {
+            for (std::size_t i = 0; i < kLanes; ++i) lanes[i] = static_cast<std::uint8_t>(lanes[i] + (mask[at + i] != 0));
+        }
+        for (const std::uint8_t lane : lanes) allowed += lane;
+    }
+    for (; at < count; ++at) allowed += mask[at] != 0;
     return allowed;
 }
 
@@ -130,18 +139,24 @@ Vectors vectors_of(const py::array &given) {
 
 // The rows that a mask lets through. A mask that changes meanwhile gives others, never more than were counted.
 std::vector<std::int32_t> listed(const std::uint8_t *mask, std::size_t count) {
-    const std::size_t most = allowed_of(mask, count);
-    constexpr std::size_t kBlock = 64;  // that none of so many is allowed is what a processor guesses well
-    std::vector<std::int32_t> rows(most + kBlock);  // what is not allowed, or was not counted, goes to the places more
+    constexpr std::size_t kBytes = sizeof(std::uint64_t);
+    const std::size_t most = allowed_of(mask, count), whole = count / kBytes * kBytes;
+    std::vector<std::int32_t> rows(most + kBytes);  // what is not allowed, or was not counted, goes to the places more
+    std::int32_t *out = rows.data();
     std::size_t found = 0;
-    for (std::size_t first = 0; first < count; first += kBlock) {
-        const std::size_t end = std::min(count, first + kBlock);
-        if (allowed_of(mask + first, end - first) == 0) continue;
-        for (std::size_t row = first; row < end; ++row) {
-            rows[found] = static_cast<std::int32_t>(row);
-            found += static_cast<std::size_t>(mask[row] != 0);
+    for (std::size_t first = 0; first < whole; first += kBytes) {
+        std::uint64_t word;
+        std::memcpy(&word, mask + first, kBytes);
+        if (word == 0) continue;
+        for (std::size_t i = 0; i < kBytes; ++i) {
+            out[found] = static_cast<std::int32_t>(first + i);
+            found += static_cast<std::size_t>(mask[first + i] != 0);
         }
         found = std::min(found, most);
+    }
+    for (std::size_t row = whole; row < count && found < most; ++row) {
+        out[found] = static_cast<std::int32_t>(row);
+        found += static_cast<std::size_t>(mask[row] != 0);
     }
     rows.resize(found);
     return rows;
@@ -411,6 +426,20 @@ PYBIND11_MODULE(_kernel, module) {
         return names;
     });
     module.def("dots", &vss::dots, py::arg("codes"), py::arg("query"), py::arg("kernel") = "");
+    module.def(
+        "listed",
+        [](const vss::Array<bool> &allow) {
+            vss::require(allow.ndim() == 1, "allow: wanted one dimension");
+            const auto count = static_cast<std::size_t>(allow.shape(0));
+            const auto *mask = reinterpret_cast<const std::uint8_t *>(allow.data());
+            std::vector<std::int32_t> rows;
+            {
+                const py::gil_scoped_release others_may_run;
+                rows = vss::listed(mask, count);
+            }
+            return vss::Array<std::int32_t>(static_cast<py::ssize_t>(rows.size()), rows.data());
+        },
+        py::arg("allow").noconvert());
     module.def("widened", &vss::widened, py::arg("width"), py::arg("k"), py::arg("share"));
     module.attr("PAD") = vss::kPad;
     py::class_<vss::Searcher>(module, "Searcher")
