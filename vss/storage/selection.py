@@ -51,24 +51,28 @@ class Selection:
     @property
     def mask(self) -> Mask | None:
         """`(m,)`; None when all of them are left."""
-        if self._mask is None and not self.whole:
+        mask = self._mask
+        if mask is None and not self.whole:
             mask = np.zeros(self._of, np.bool_)
             mask[self._rows] = True
             self._mask = mask
-        return self._mask
+        return mask
 
     @property
     def rows(self) -> NDArray[np.int32]:
         """`(count,)` int32, rising: the positions of those that are left."""
-        if self._rows is None:
-            rows = np.arange(self.count) if self._mask is None else np.flatnonzero(self._mask)
-            self._rows = rows.astype(np.int32)
-        return self._rows
+        mask, rows = self._mask, self._rows  # in this order: the mask is let go of once there are rows
+        if rows is None:
+            rows = (np.arange(self.count) if mask is None else np.flatnonzero(mask)).astype(np.int32)
+            self._rows = rows
+        return rows
 
     def listed_by(self, lister: Callable[[Mask], NDArray[np.int32]]) -> NDArray[np.int32]:
-        """`rows`, made by what does so faster than NumPy."""
-        if self._rows is None and self._mask is not None:
-            self._rows = lister(self._mask)
+        """`rows`, made by what does so faster than NumPy; who asks for them seldom asks for the mask, which is let go."""
+        mask = self._mask
+        if self._rows is None and mask is not None:
+            self._rows = lister(mask)
+            self._mask = None
         return self.rows
 
     @property
