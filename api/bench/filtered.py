@@ -257,6 +257,11 @@ def write(report: Report, data: Dataset, case: Case, measured: Measured, efforts
             over_unfiltered=round(measured.over(way), 3),
             recall=round(measured.recall[way], 4) if way in measured.recall else None,
         )
+    write_bars(report, data, case, measured)
+
+
+def write_bars(report: Report, data: Dataset, case: Case, measured: Measured) -> None:
+    """What the figures of a case are held to, as far as they are known: a later line of a case says more."""
     report.write(
         case.name,
         way="bars",

@@ -108,11 +108,10 @@ def filter_(
             reporter.phase("filters", len(cases), "shapes")
             for number, case in enumerate(cases):
                 taken[number] = case, filtered.measure(view, found, asked[case], raw, efforts)
+                filtered.write(report, found, *taken[number], efforts)
                 reporter.update(number + 1, number + 1)
         if http:
             _over_http(report, reporter, stored, found, asked, taken, efforts)
-        for case, measured in taken:
-            filtered.write(report, found, case, measured, efforts)
         if png is not None:
             shape = f"{len(found.vectors):,} x {found.vectors.shape[1]}"
             draw_filters(png, f"{found.name}: {shape}, {len(found.queries)} queries, one thread", taken)
@@ -136,6 +135,7 @@ def _over_http(
             measured.http = filtered_http.over(times)
             for way, values in times.items():
                 report.write(case.name, way=f"HTTP, {way}", data=data.name, queries=len(values), us=spread(values))
+            filtered.write_bars(report, data, case, measured)
             reporter.update(number, number)
 
 

@@ -68,7 +68,7 @@ class Selection:
         return rows
 
     def listed_by(self, lister: Callable[[Mask], NDArray[np.int32]]) -> NDArray[np.int32]:
-        """`rows`, made by what does so faster than NumPy; who asks for them seldom asks for the mask, which is let go."""
+        """`rows`, made by what does so faster than NumPy. The mask, which is seldom asked for then, is let go of."""
         mask = self._mask
         if self._rows is None and mask is not None:
             self._rows = lister(mask)
