@@ -3,7 +3,7 @@
 Arrays must be in C order and aligned, and of the very type named: none is converted or copied. What a `Searcher` or
 `Builder` is given must not be written to while it lives, and what a call is given not while it runs (other threads may
 run then). Everything else is checked: ValueError for values, shapes and row numbers, TypeError for types. All methods
-let go of the interpreter lock and may run in many threads at once.
+may run in many threads at once; what takes longer than about a tenth of a millisecond lets go of the interpreter lock.
 """
 
 from typing import Any

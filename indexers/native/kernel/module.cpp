@@ -32,6 +32,8 @@ constexpr float kLeastScale = 1e-18F, kMostScale = 1e18F;
 // Cells of one answer, queries x k: 1.5 GiB.
 constexpr std::size_t kMostAnswers = std::size_t{1} << 27;
 constexpr std::size_t kMostDegree = 1024;
+// Components of codes up to which a call keeps the interpreter lock: about a tenth of a millisecond.
+constexpr std::size_t kShort = std::size_t{1} << 21;
 // Part of all rows from which on those that a mask lets through are not listed: all are scored, in the order of memory.
 constexpr double kListedShare = 0.4;
 constexpr std::size_t kMostCells = 65535;
@@ -170,11 +172,13 @@ class Searcher {
         : held_(py::make_tuple(codes, centre, extra, graph, entries, vectors)),
           count_(rows_of(codes)),
           dim_(vectors.ndim() == 2 ? static_cast<std::size_t>(vectors.shape(1)) : 0),
+          degree_(graph.ndim() == 2 ? static_cast<std::size_t>(graph.shape(1)) : 0),
           scale_(scale),
           engine_(make(measure, codes, scale, centre, extra, graph, entries, vectors, kernel)) {}
 
     py::tuple search(const Array<float> &queries, std::size_t k, std::size_t width) const {
-        return answers(queries, k, [&](const float *query, Answer answer) { engine_.search(query, width, answer); });
+        return answers(queries, k, width * degree_,
+                       [&](const float *query, Answer answer) { engine_.search(query, width, answer); });
     }
 
     void divide(py::array centres, py::object extra, const Array<std::uint16_t> &of) {
@@ -209,7 +213,7 @@ class Searcher {
         require(cells_.count() > 0, "the rows were not divided into cells");
         const std::uint8_t *mask = mask_of(allow);
         const std::size_t allowed = allowed_of(mask, count_);
-        return answers(queries, k, [&](const float *query, Answer answer) {
+        return answers(queries, k, count_, [&](const float *query, Answer answer) {
             engine_.probe(cells_, query, mask, allowed, budget, rescore, answer);
         });
     }
@@ -218,7 +222,7 @@ class Searcher {
                            const Array<std::int32_t> &rows) const {
         require(cells_.count() > 0, "the rows were not divided into cells");
         const auto [data, size] = listed_rows(rows);
-        return answers(queries, k, [&, data = data, size = size](const float *query, Answer answer) {
+        return answers(queries, k, size, [&, data = data, size = size](const float *query, Answer answer) {
             engine_.probe_listed(cells_, query, data, size, budget, rescore, answer);
         });
     }
@@ -229,7 +233,8 @@ class Searcher {
         const std::uint8_t *mask = mask_of(allow);
         std::optional<std::vector<std::int32_t>> rows;
         const std::size_t allowed = allowed_of(mask, count_);
-        return answers(queries, k, [&](const float *query, Answer answer) {
+        const std::size_t walked = width * degree_ * (count_ / std::max<std::size_t>(1, allowed) + 1);
+        return answers(queries, k, walked, [&](const float *query, Answer answer) {
             if (allowed > 0 && engine_.search_allowed(query, mask, allowed, width, budget == 0, answer)) return;
             if (budget > 0) {
                 engine_.probe(cells_, query, mask, allowed, budget, rescore, answer);
@@ -243,7 +248,7 @@ class Searcher {
     py::tuple scan(const Array<float> &queries, std::size_t k, std::size_t rescore,
                    const Array<std::int32_t> &rows) const {
         const auto [data, size] = listed_rows(rows);
-        return answers(queries, k, [&, data = data, size = size](const float *query, Answer answer) {
+        return answers(queries, k, size, [&, data = data, size = size](const float *query, Answer answer) {
             engine_.scan(query, data, 0, size, nullptr, rescore, answer);
         });
     }
@@ -252,12 +257,12 @@ class Searcher {
                            const Array<bool> &allow) const {
         const std::uint8_t *mask = mask_of(allow);
         if (static_cast<double>(allowed_of(mask, count_)) >= kListedShare * static_cast<double>(count_)) {
-            return answers(queries, k, [&](const float *query, Answer answer) {
+            return answers(queries, k, count_, [&](const float *query, Answer answer) {
                 engine_.scan(query, nullptr, 0, count_, mask, rescore, answer);
             });
         }
         const std::vector<std::int32_t> rows = listed(mask, count_);
-        return answers(queries, k, [&](const float *query, Answer answer) {
+        return answers(queries, k, rows.size(), [&](const float *query, Answer answer) {
             engine_.scan(query, rows.data(), 0, rows.size(), nullptr, rescore, answer);
         });
     }
@@ -265,7 +270,7 @@ class Searcher {
     py::tuple scan_range(const Array<float> &queries, std::size_t k, std::size_t rescore, std::size_t first,
                          std::size_t count) const {
         require(first <= count_ && count <= count_ - first, "range: wanted rows of the index");
-        return answers(queries, k, [&](const float *query, Answer answer) {
+        return answers(queries, k, count, [&](const float *query, Answer answer) {
             engine_.scan(query, nullptr, first, count, nullptr, rescore, answer);
         });
     }
@@ -314,8 +319,9 @@ class Searcher {
         require(k <= kMostAnswers / std::max<std::size_t>(1, count), "k: more answers than can be held");
     }
 
+    // looked: at about so many rows, for each query
     template <typename Ask>
-    py::tuple answers(const Array<float> &queries, std::size_t k, Ask ask) const {
+    py::tuple answers(const Array<float> &queries, std::size_t k, std::size_t looked, Ask ask) const {
         check_queries(queries, k);
         const auto count = static_cast<std::size_t>(queries.shape(0));
         Array<std::int64_t> rows({count, k});
@@ -324,14 +330,16 @@ class Searcher {
         std::int64_t *row = rows.mutable_data();
         float *score = scores.mutable_data();
         if (k > 0) {
-            const py::gil_scoped_release others_may_run;
+            // Who lets go of the lock may wait for milliseconds until another thread gives it back.
+            std::optional<py::gil_scoped_release> others_may_run;
+            if (count * looked * dim_ >= kShort) others_may_run.emplace();
             for (std::size_t i = 0; i < count; ++i) ask(query + i * dim_, Answer{row + i * k, score + i * k, k});
         }
         return py::make_tuple(rows, scores);
     }
 
     py::tuple held_;  // the arrays that are pointed into
-    std::size_t count_, dim_;
+    std::size_t count_, dim_, degree_;
     float scale_;
     Engine engine_;
     py::tuple held_cells_;
