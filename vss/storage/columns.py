@@ -65,7 +65,7 @@ TESTED_PAYLOAD = 6
 BUCKET_BYTES = 32 << 20
 """Orders of columns kept for wide ranges, for each segment."""
 
-LISTED_SHARE, LISTED_ROWS, LISTED_MOST = 1 / 16, 16_384, 1 / 4
+LISTED_SHARE, LISTED_ROWS, LISTED_MOST = 1 / 16, 16_384, 1 / 8
 """Part of a segment's rows up to which they are listed, where a column has them in lists, or so many of them up to a
 larger part: that is less work than a mask of all rows as long as sorting them is."""
 
@@ -202,7 +202,7 @@ class Columns:
 
     def _rows_of(self, span: _Span) -> NDArray[Any]:
         rows: NDArray[Any] = self._columns[span.column]["rows"][span.start : span.stop]
-        return rows if span.rising else np.sort(rows)
+        return rows if span.rising else np.sort(rows.astype(np.int32))
 
     def _over(self, spans: Sequence[_Span]) -> Mask:
         """As `_of` their rows."""

@@ -5,6 +5,7 @@ Keys (`vss.points.id_key`) sort as scrolling does, so finding an id is a binary 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -39,13 +40,14 @@ class Blobs:
         if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != len(data) or bool((np.diff(offsets) < 0).any()):
             raise ValueError("the offsets do not fit the data")
         self._offsets = offsets
+        self._places = np.ascontiguousarray(offsets).data  # gives an int in half the time
         self._data = data.data
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
     def __getitem__(self, row: int) -> bytes:
-        return bytes(self._data[self._offsets[row] : self._offsets[row + 1]])
+        return bytes(self._data[self._places[row] : self._places[row + 1]])
 
     @cached_property
     def alike(self) -> NDArray[np.bytes_] | None:
@@ -60,14 +62,7 @@ class Blobs:
 
     def lower_bound(self, wanted: bytes) -> int:
         """Of sorted strings, the first one that is not before `wanted`; their number when there is none."""
-        low, high = 0, len(self)
-        while low < high:
-            middle = (low + high) // 2
-            if self[middle] < wanted:
-                low = middle + 1
-            else:
-                high = middle
-        return low
+        return bisect_left(self, wanted)
 
 
 class Ids:
