@@ -129,14 +129,15 @@ class Nearness:
         self._looked = np.log(looked)
 
     def rows(self, recall: float, matching: int, k: int) -> int | None:
-        """Between measured numbers as a power of how many match, beyond them as the root; None for a higher recall than
-        was measured."""
+        """Between measured numbers of matching rows as a power of them, below as their root, above nearly in proportion;
+        None for a higher recall than was measured."""
         if recall > self._recalls[-1] or matching < 1:
             return None
         looked = [np.interp(recall, self._recalls, one) for one in self._looked]
         within = min(max(matching, self._matching[0]), self._matching[-1])
         at = math.exp(np.interp(math.log(within), np.log(self._matching), looked))
-        return math.ceil(at * math.sqrt(matching / within) * max(1.0, k / NEAREST))
+        beyond = (matching / within) ** (0.75 if matching > within else 0.5)
+        return math.ceil(at * beyond * max(1.0, k / NEAREST))
 
 
 def divide(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from indexers.native import _kernel
 from indexers.native.codes import FILES, MAYBE, MEASURES, read_arrays, searcher_of, write_codes
 from indexers.native.index import rescored
-from indexers.native.quantise import choose
+from indexers.native.quantise import choose, some
 from indexers.params import corrupt
 from vss.errors import Code, VssError, invalid
 from vss.protocols import IndexSpec
@@ -82,7 +82,7 @@ class CodedBuilder:
 
     def build(self, vectors: Vectors, spec: IndexSpec, out: Path, *, threads: int, progress: Progress) -> None:
         """As `IndexBuilder.build`."""
-        quantiser = choose(vectors, spec.metric)
+        quantiser = choose(some(vectors), spec.metric)
         write_codes(quantiser.blocks(vectors), quantiser, spec.dim, out)
         progress(len(vectors))
 

@@ -11,11 +11,8 @@ from indexers.choose import CODED_FROM
 from indexers.flat import Flat, FlatGrowing
 from indexers.native.coded import Coded, CodedBuilder
 from indexers.native.codes import searcher_of
-from indexers.native.quantise import Quantiser, choose, still_serves, stride_of
+from indexers.native.quantise import Quantiser, choose, some, still_serves, stride_of
 from vss.types import Metric, Vectors
-
-FITTED_ROWS = 1_024
-"""Rows that a quantiser is made for or tried on at most, evenly taken: a search waits for it."""
 
 
 class CodedGrowing:
@@ -55,12 +52,12 @@ class CodedGrowing:
     def _fit(self, vectors: Vectors) -> Quantiser:
         """The quantiser so far where it serves these too, else another one, by which all are coded anew."""
         known, metric = self._quantiser, self._spec.metric
-        old, new = _some(vectors[: self._fitted]), _some(vectors[self._fitted :])
+        old, new = some(vectors[: self._fitted]), some(vectors[self._fitted :])
         self._fitted = len(vectors)
         if known is not None and still_serves(known, len(old), np.concatenate((old, new)), metric):
             return known
         self._coded = 0
-        return choose(_some(vectors), metric)
+        return choose(some(vectors), metric)
 
     def _reserve(self, count: int, quantiser: Quantiser) -> None:
         """Room for so many rows. Always new arrays: an index that was given reads the old ones."""
@@ -76,9 +73,3 @@ class CodedGrowing:
             codes[: self._coded] = self._codes[: self._coded]
             extra[: self._coded] = self._extra[: self._coded]
         self._codes, self._extra = codes, extra
-
-
-def _some(vectors: Vectors) -> Vectors:
-    if len(vectors) <= FITTED_ROWS:
-        return vectors
-    return vectors[np.linspace(0, len(vectors) - 1, FITTED_ROWS).astype(np.int64)]

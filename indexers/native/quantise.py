@@ -36,6 +36,7 @@ BULK = 0.99
 LONGEST = 64
 """So many rows with the largest components are always in the sample: under Dot they are what everybody finds."""
 
+FEW_ROWS = 1_024
 BLOCK_ROWS = 16_384
 LEVELS = 127
 LARGEST_HALF = 65_504
@@ -125,6 +126,13 @@ def stride_of(dim: int) -> int:
     """Components of a padded row. Rows of more than half a cache line (64 bytes) begin at one."""
     pad = int(_kernel.PAD) if dim <= _kernel.PAD else 2 * int(_kernel.PAD)
     return -(-dim // pad) * pad
+
+
+def some(vectors: Vectors) -> Vectors:
+    """Rows to choose by where somebody waits for it: up to `FEW_ROWS`, evenly taken."""
+    if len(vectors) <= FEW_ROWS:
+        return vectors
+    return vectors[np.linspace(0, len(vectors) - 1, FEW_ROWS).astype(np.int64)]
 
 
 def choose(vectors: Vectors, metric: Metric, seed: int = 0) -> Quantiser:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from vss.types import Hits, Metric, Rows, Scores, Vectors
 
 LOOP_MS = 1.0
 """Predicted milliseconds beyond which a search leaves the event loop for a thread."""
+
+MAX_PLANS = 64
+"""Kinds of searches without a filter whose plans a view keeps."""
 
 FILTER_MS_PER_LIVE_ROW = 0.003
 FILTER_MS_PER_ROW = 0.0001
@@ -99,22 +103,49 @@ def search(
     Raises VssError (INVALID) for an unknown name.
     """
     metric = view.schema.vector(using).metric
+    asked = (using, k, exact, effort, recall, force)
+    # Without a filter whoever asks for as much has the same plans, as long as nothing is written.
+    planned: list[_Planned] | None = view.plans.get(asked) if where is None else None
+    known = planned is not None
+    if planned is None:
+        planned = _planned(view, using, where, k=k, exact=exact, effort=effort, recall=recall, force=force)
+        if where is None and len(view.plans) < MAX_PLANS:
+            view.plans[asked] = planned
     answers: list[tuple[int, Hits]] = []
     plans = []
-    available = 0
+    for one in planned:
+        started = time.perf_counter()
+        part = view.parts[one.number]
+        answers.append((one.number, _carry_out(part, one.plan, queries, using, k, metric, one.selection, exact=exact)))
+        spent = 0.0 if known else one.seconds
+        plans.append(part_plan(one.number, one.plan, (one.selection, known or one.known), started - spent, started))
+    available = sum(one.selection.count for one in planned)
+    return [merged(answers, query, k, available, tuple(plans)) for query in range(len(queries))]
+
+
+class _Planned(NamedTuple):
+    """What a part is to do: which of its vectors may be returned, whether that was known, and the seconds it took to
+    find out."""
+
+    number: int
+    selection: Selection
+    known: bool
+    seconds: float
+    plan: Plan
+
+
+def _planned(view: View, using: str, where: Condition | None, **asked: Any) -> list[_Planned]:
+    """A plan for each part that has something to return; `asked` as in `plan_part`."""
+    planned = []
     for number, part in enumerate(view.parts):
         if not len(part.body):
             continue
         started = time.perf_counter()
         selection, known = part.select(using, where)
-        filtered = time.perf_counter()
-        available += selection.count
-        if not selection.count:
-            continue
-        plan = plan_part(part, using, selection, k=k, exact=exact, effort=effort, recall=recall, force=force)
-        answers.append((number, _carry_out(part, plan, queries, using, k, metric, selection, exact=exact)))
-        plans.append(part_plan(number, plan, (selection, known), started, filtered))
-    return [merged(answers, query, k, available, tuple(plans)) for query in range(len(queries))]
+        seconds = time.perf_counter() - started
+        if selection.count:
+            planned.append(_Planned(number, selection, known, seconds, plan_part(part, using, selection, **asked)))
+    return planned
 
 
 async def search_async(

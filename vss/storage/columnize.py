@@ -156,7 +156,8 @@ class ColumnsBuilder:
                 if scalars is values or len(value) == 1:
                     shape.put_one(row)
                 else:
-                    shape.put(value, row)
+                    shape.counts.append(len(value))
+                    shape.rows.append(row)
         if type_ is str:
             self._keywords(path, scalars, rows)
         elif type_ is bool:

@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -122,6 +123,8 @@ class View:
         self.parts = (*sealed, Part(live, live.alive))
         self.predicted_ms: dict[tuple[str, bool], float] = {}
         """What searches without a filter are predicted to cost (`vss.search.retrieve.cost_ms`)."""
+        self.plans: dict[Any, Any] = {}
+        """What they do, by what was asked for (`vss.search.retrieve.search`)."""
 
     @property
     def generation(self) -> int:
