@@ -112,7 +112,7 @@ def _nearness(
             before[near] = np.cumsum(sizes[near]) - sizes[near]
             needed.append(before[cells[best]] + 1)
         table.append([len(left), *np.quantile(np.concatenate(needed), RECALLS).tolist()])
-    return np.asarray(table, np.float64)
+    return np.maximum.accumulate(np.asarray(table, np.float64), axis=0)  # fewer for more rows would be chance
 
 
 class Nearness:
@@ -129,8 +129,8 @@ class Nearness:
         self._looked = np.log(looked)
 
     def rows(self, recall: float, matching: int, k: int) -> int | None:
-        """Between measured numbers of matching rows as a power of them, below as their root, above nearly in proportion;
-        None for a higher recall than was measured."""
+        """Between measured numbers of matching rows as a power of them, below as their root, above nearly in
+        proportion; None for a higher recall than was measured."""
         if recall > self._recalls[-1] or matching < 1:
             return None
         looked = [np.interp(recall, self._recalls, one) for one in self._looked]
