@@ -136,7 +136,7 @@ class Nearness:
         looked = [np.interp(recall, self._recalls, one) for one in self._looked]
         within = min(max(matching, self._matching[0]), self._matching[-1])
         at = math.exp(np.interp(math.log(within), np.log(self._matching), looked))
-        beyond = (matching / within) ** (0.75 if matching > within else 0.5)
+        beyond: float = (matching / within) ** (0.75 if matching > within else 0.5)
         return math.ceil(at * beyond * max(1.0, k / NEAREST))
 
 

@@ -23,7 +23,7 @@ from vss.storage.columns import Arrays, Column, Columns
 from vss.storage.ids import Blobs, Ids
 from vss.storage.manifest import SegmentRecord, VectorsRecord
 from vss.storage.npy import map_npy
-from vss.storage.selection import Cache, Selection, selected
+from vss.storage.selection import Cache, Selection, dense, selected
 from vss.types import Mask, Rows, Vectors
 
 EXACT = "flat"
@@ -272,13 +272,13 @@ class Segment:
         left = min((one for one in wanted if one.dtype != np.bool_), key=len, default=None)
         if left is not None:
             for one in wanted:
-                left = left if one is left else left[self._dense(one).take(left)]
+                left = left if one is left else left[dense(one, len(self)).take(left)]
             for one in unwanted:
-                left = left[~self._dense(one).take(left)]
+                left = left[~dense(one, len(self)).take(left)]
             return left
-        passing = reduce(np.logical_and, wanted) if wanted else ~self._dense(unwanted.pop())
+        passing = reduce(np.logical_and, wanted) if wanted else ~dense(unwanted.pop(), len(self))
         for one in unwanted:
-            passing = np.greater(passing, self._dense(one))  # the one and not the other
+            passing = np.greater(passing, dense(one, len(self)))  # the one and not the other
         return passing
 
     def _told(self, condition: Condition) -> NDArray[np.int32] | Mask | None:
@@ -292,13 +292,6 @@ class Segment:
             found.flags.writeable = False
             self._masks.put(name, cast(Mask, found), found.nbytes)
         return found
-
-    def _dense(self, rows: NDArray[np.int32] | Mask) -> Mask:
-        if rows.dtype == np.bool_:
-            return cast(Mask, rows)
-        mask = np.zeros(len(self), np.bool_)
-        mask[rows] = True
-        return mask
 
     def _evaluate(self, condition: Condition) -> tuple[Mask, int]:
         match condition:

@@ -17,10 +17,11 @@ constexpr double kSteps = 16;
 
 // Whether `found` rows, where `expected` would lie if the allowed ones were spread evenly, are as good as `budget` of
 // evenly spread ones. Where a filter contradicts the query, what it lets through begins far away, where many rows are
-// about as near: the fewer there are of those expected, by the square of it the more are looked at.
+// about as near: the fewer there are of those expected, by this power of it the more are looked at.
+constexpr double kRarer = 2.5;
+
 bool enough(double found, double expected, double budget) {
-    const double rarer = std::max(1.0, expected / found);
-    return found >= budget * rarer * rarer;
+    return found >= budget * std::pow(std::max(1.0, expected / found), kRarer);
 }
 
 Nearest &nearest_of_this_thread() {
@@ -107,7 +108,7 @@ void Engine::probe_listed(const Cells &cells, const float *query, const std::int
         if (found >= answer.k && enough(have, share * looked, static_cast<double>(budget))) break;
         // How far it is if they go on as they came.
         const double rarer = share * looked / std::max(have, 1.0);
-        const double far = static_cast<double>(budget) * rarer * rarer * rarer / share;
+        const double far = static_cast<double>(budget) * std::pow(rarer, kRarer + 1) / share;
         wanted = std::min(kWider * looked, std::max(kLeastWider * looked, far));
     }
     scan(query, out, 0, found, nullptr, rescore_rows, answer);

@@ -14,8 +14,9 @@ std::size_t beam_width(std::size_t wanted, std::size_t k, std::size_t rows) {
 
 // How many allowed rows a walk meets is chance: it is wide enough for so many standard deviations more than k.
 constexpr double kSpare = 1.5;
-// And by so much wider than one that meets all rows: what is allowed is known less well at the rim of a beam.
-constexpr double kWider = 1.1;
+// A walk that finds k rows of so many times k, as one for a share of the rows does, needs less to spare for each: its
+// width grows with this power of what the share leaves out.
+constexpr double kWider = 1.1, kPower = 0.8;
 // This part of the wanted rows will do, if it holds as many as are asked for.
 constexpr double kEnough = 0.5;
 // Where it does not, another walk is so much wider than what is lacking asks for.
@@ -44,7 +45,7 @@ Scratch &scratch_of_this_thread() {
 
 double widened(std::size_t width, std::size_t k, double share) {
     const double least = static_cast<double>(k) + kSpare * std::sqrt(static_cast<double>(k));
-    return std::max(kWider * static_cast<double>(width), least) / share;
+    return std::max(kWider * static_cast<double>(width) * std::pow(share, -kPower), least / share);
 }
 
 void Engine::search(const float *query, std::size_t width, Answer answer) const {
