@@ -11,7 +11,7 @@ distance (not squared) under Euclid, minus the sum of absolute differences under
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,10 +105,18 @@ def best_of(rows: Rows, scores: Scores, k: int) -> Hits:
     return hits
 
 
-def exact_search(queries: Vectors, vectors: Vectors, k: int, metric: Metric, allow: Mask | None = None) -> Hits:
+def exact_search(
+    queries: Vectors,
+    vectors: Vectors,
+    k: int,
+    metric: Metric,
+    allow: Mask | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Hits:
     """The k best of the allowed rows, exactly; `Hits` of `(q, k)`, the lower row first among equals.
 
     allow: `(n,)` rows that may be returned. Few allowed rows are copied out block by block; nothing else is read.
+    stop:  asked after each block: once it says so the best of those so far are the answer
     Memory beyond the answer is bounded by a few BLOCK_FLOATS. A batch answers exactly what its single queries do.
     """
     vectors = np.asarray(vectors)  # a np.memmap makes each of its slices pay for being one
@@ -124,6 +132,8 @@ def exact_search(queries: Vectors, vectors: Vectors, k: int, metric: Metric, all
         places = hits.rows if rows is None else rows[hits.rows]
         places = np.where(hits.rows >= 0, places + start, -1)
         best = Hits(places, hits.scores) if best is None else _merged(best, Hits(places, hits.scores), wanted)
+        if stop is not None and stop():
+            break
     if best is None:
         return _nothing(len(queries), k)
     return best_of(best.rows, score_rows(queries, vectors, best.rows, metric), k)

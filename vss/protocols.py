@@ -270,9 +270,13 @@ class Deadline:
         """Seconds left, not below 0; None when there is no limit."""
         return None if self.at is None else max(0.0, self.at - time.monotonic())
 
+    def passed(self) -> bool:
+        """Whether the moment has come. Asked between chunks of work."""
+        return self.at is not None and time.monotonic() >= self.at
+
     def check(self, doing: str) -> None:
         """Raise VssError (DEADLINE) when the moment has passed. Called between batches of work."""
-        if self.at is not None and time.monotonic() >= self.at:
+        if self.passed():
             raise VssError(Code.DEADLINE, f"the deadline passed while {doing}")
 
 

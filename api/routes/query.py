@@ -37,7 +37,7 @@ from vss.errors import Code, VssError, invalid
 from vss.protocols import Deadline
 from vss.search.examples import Strategy, average_vector, search_examples
 from vss.search.explain import explained
-from vss.search.retrieve import LOOP_MS, Found, cost_ms, search_async
+from vss.search.retrieve import LATE, LOOP_MS, Found, cost_ms, search_async
 from vss.storage.view import View
 from vss.types import Metric, PointId, Role, Vectors
 from vss.vectors import as_vectors
@@ -121,9 +121,8 @@ async def _run(service: Service, name: str, view: View, asked: Sequence[_Asked],
             await _embed(service, name, view, asked, deadline)
     started = perf_counter()
     with service.metrics.stage(name, "ann"):
-        await _search(view, asked)
+        await _search(view, asked, deadline)
     milliseconds = (perf_counter() - started) * 1000
-    deadline.check("searching")
     with service.metrics.stage(name, "fetch"):
         pages = [_page(view, one, milliseconds) for one in asked]
     short = sum(not page.complete for page in pages)
@@ -226,13 +225,13 @@ async def _embed(service: Service, name: str, view: View, asked: Sequence[_Asked
             one.vector = vectors[place : place + 1]
 
 
-async def _search(view: View, asked: Sequence[_Asked]) -> None:
+async def _search(view: View, asked: Sequence[_Asked], deadline: Deadline) -> None:
     """Search like queries together: a batch costs less than its members."""
     groups: dict[tuple[Any, ...], list[_Asked]] = defaultdict(list)
     for one in asked:
         query = one.query
         if one.strategy is not None:
-            await _search_examples(view, one)
+            await _search_examples(view, one, deadline)
             continue
         k = query.offset + query.limit + len(one.hidden)
         # By the filter's text: to a dict, a filter for 1 and a filter for true are the same key.
@@ -242,13 +241,21 @@ async def _search(view: View, asked: Sequence[_Asked]) -> None:
         vectors = [one.vector for one in members if one.vector is not None]
         queries = vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
         answers = await search_async(
-            view, queries, using=using, k=k, where=where, exact=exact, effort=effort, recall=recall
+            view,
+            queries,
+            using=using,
+            k=k,
+            where=where,
+            exact=exact,
+            effort=effort,
+            recall=recall,
+            deadline=deadline,
         )
         for one, found in zip(members, answers, strict=True):
             one.found = found
 
 
-async def _search_examples(view: View, one: _Asked) -> None:
+async def _search_examples(view: View, one: _Asked, deadline: Deadline) -> None:
     """Score every point by its likeness to each of the examples."""
     query = one.query
     assert one.liked is not None
@@ -263,6 +270,7 @@ async def _search_examples(view: View, one: _Asked) -> None:
         using=query.using,
         k=query.offset + query.limit + len(one.hidden),
         where=query.where,
+        deadline=deadline,
     )
     count = len(one.liked) + len(one.disliked)
     heavy = count * cost_ms(view, query.using, query.where, exact=True) > LOOP_MS
@@ -299,7 +307,9 @@ def _page(view: View, one: _Asked, milliseconds: float) -> _Page:
                 vector=shown.show_vectors(point.vectors),
             )
         )
-    complete = len(points) == query.limit
+    late = found.reason == LATE
+    complete = len(points) == query.limit and not late
+    reason = LATE if late else reason
     explain = explained(view, found, milliseconds) if query.explain else None
     return _Page(points, complete, None if complete else reason, explain)
 

@@ -11,10 +11,12 @@ import pytest
 
 from indexers.registry import INDEXERS
 from tests.conformance.data import clustered
+from vss.distance import BLOCK_FLOATS, exact_search
 from vss.engines.local import LocalEngine
 from vss.errors import VssError
 from vss.filters import Condition, Filter, HasId, Match, Range, matches
 from vss.points import Point
+from vss.protocols import Deadline
 from vss.schema import IndexSettings, Schema, VectorSchema
 from vss.search.plan import Method
 from vss.search.retrieve import Found, search
@@ -158,3 +160,38 @@ def test_an_unreachable_recall_is_answered_exactly(corpus: Corpus) -> None:
 def test_an_unknown_vector_name_is_refused(corpus: Corpus) -> None:
     with pytest.raises(VssError, match="'text', 'image'"):
         search(corpus.view(), corpus.queries[:1], using="audio", k=5)
+
+
+def test_a_deadline_that_passes_gives_what_was_found_and_says_so(tmp_path: Path) -> None:
+    """Two segments and a live part: the first is looked at whatever the deadline, the others no more."""
+    engine = LocalEngine(DataDir(tmp_path / "late"), INDEXERS, writable=True)
+    try:
+        engine.create("c", Schema(vectors={"": VectorSchema(dim=4, metric=Metric.EUCLID)}))
+        vectors = clustered(30, 4, seed=3)
+        for start in range(0, 30, 10):
+            rows = range(start, start + 10)
+            engine.upsert("c", [Point(id=row, vectors={"": vectors[row]}) for row in rows]).result()
+            if start < 20:
+                seal(engine.collection("c"), engine, INDEXERS)
+        view = engine.collection("c").view()
+        (whole,) = search(view, vectors[:1], using="", k=12, deadline=Deadline.after_ms(60_000))
+        assert (len(whole), whole.complete, whole.reason) == (12, True, None)
+        for exact in (False, True):
+            (found,) = search(view, vectors[:1], using="", k=12, exact=exact, deadline=Deadline.after_ms(0))
+            assert (len(found), found.complete, found.reason) == (10, False, "deadline")
+            assert set(found.parts.tolist()) == {0}
+    finally:
+        engine.close()
+
+
+def test_an_exact_scan_is_stopped_between_its_blocks() -> None:
+    vectors = clustered(5_000, 8, seed=4)
+    asked: list[int] = []
+
+    def stop() -> bool:
+        asked.append(1)
+        return len(asked) == 2
+
+    hits = exact_search(np.repeat(vectors[:1], 2_000, axis=0), vectors, 10, Metric.EUCLID, stop=stop)
+    assert len(asked) == 2
+    assert hits.rows.max() < BLOCK_FLOATS // 2_000 * 2

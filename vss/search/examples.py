@@ -15,9 +15,10 @@ import numpy as np
 from vss.distance import scores, top_k
 from vss.errors import invalid
 from vss.filters import Condition
+from vss.protocols import Deadline
 from vss.schema import VectorSchema
 from vss.search.plan import Method, Plan
-from vss.search.retrieve import Found, merged, part_plan
+from vss.search.retrieve import NO_DEADLINE, Found, merged, part_plan
 from vss.storage.segment import Segment
 from vss.storage.view import View
 from vss.types import Hits, Metric, Scores, Vectors
@@ -67,6 +68,7 @@ def search_examples(
     using: str,
     k: int,
     where: Condition | None = None,
+    deadline: Deadline = NO_DEADLINE,
 ) -> Found:
     """The k best points by a strategy over `(n, dim)` liked and `(m, dim)` disliked vectors, at least one together.
 
@@ -74,8 +76,12 @@ def search_examples(
     squared distance, as in Qdrant.
     """
     metric = view.schema.vector(using).metric
-    answers, plans, available = [], [], 0
+    answers: list[tuple[int, Hits]] = []
+    plans, available, late = [], 0, False
     for number, part in enumerate(view.parts):
+        late = bool(answers) and deadline.passed()
+        if late:
+            break
         started = time.perf_counter()
         selection, known = part.select(using, where)
         filtered = time.perf_counter()
@@ -98,7 +104,7 @@ def search_examples(
         answers.append((number, hits))
         plan = Plan(Method.SCAN, len(vectors), selection.count, None, f"{strategy.value} has no graph")
         plans.append(part_plan(number, plan, (selection, known), started, filtered))
-    return merged(answers, 0, k, available, tuple(plans))
+    return merged(answers, 0, k, available, tuple(plans), late=late)
 
 
 def _combined(liked: Vectors, disliked: Vectors, block: Vectors, metric: Metric, strategy: Strategy) -> Scores:

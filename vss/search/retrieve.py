@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 
 from vss.distance import exact_search
 from vss.filters import Condition
-from vss.protocols import probes, scans
+from vss.protocols import Deadline, probes, scans
 from vss.search.plan import LISTED_SHARE, Method, Plan, plan_part, predicted_ms
 from vss.storage.segment import Segment, SegmentVectors
 from vss.storage.selection import Selection
@@ -21,6 +22,11 @@ from vss.types import Hits, Metric, Rows, Scores, Vectors
 
 LOOP_MS = 1.0
 """Predicted milliseconds beyond which a search leaves the event loop for a thread."""
+
+NO_DEADLINE = Deadline()
+
+LATE = "deadline"
+"""The reason of an answer for which not everything was looked at."""
 
 MAX_PLANS = 64
 """Kinds of searches without a filter whose plans a view keeps."""
@@ -96,10 +102,12 @@ def search(
     effort: int | None = None,
     recall: float | None = None,
     force: Method | None = None,
+    deadline: Deadline = NO_DEADLINE,
 ) -> list[Found]:
     """The k best points for each of `(q, dim)` queries that passed `vss.vectors.as_vectors`.
 
-    effort: overrides the calibration; recall: picks the effort from it; force: how segments are searched.
+    effort: overrides the calibration; recall: picks the effort from it; force: how segments are searched;
+    deadline: once it has passed, what was found so far is the answer, and says so.
     Raises VssError (INVALID) for an unknown name.
     """
     metric = view.schema.vector(using).metric
@@ -113,14 +121,21 @@ def search(
             view.plans[asked] = planned
     answers: list[tuple[int, Hits]] = []
     plans = []
+    late = False
     for one in planned:
+        if answers and deadline.passed():
+            late = True
+            break
         started = time.perf_counter()
         part = view.parts[one.number]
-        answers.append((one.number, _carry_out(part, one.plan, queries, using, k, metric, one.selection, exact=exact)))
+        hits = _carry_out(part, one.plan, queries, using, k, metric, one.selection, exact=exact, stop=deadline.passed)
+        # What looks at every vector may have been stopped on its way.
+        late = one.plan.method is Method.SCAN and deadline.passed()
+        answers.append((one.number, hits))
         spent = 0.0 if known else one.seconds
         plans.append(part_plan(one.number, one.plan, (one.selection, known or one.known), started - spent, started))
     available = sum(one.selection.count for one in planned)
-    return [merged(answers, query, k, available, tuple(plans)) for query in range(len(queries))]
+    return [merged(answers, query, k, available, tuple(plans), late=late) for query in range(len(queries))]
 
 
 class _Planned(NamedTuple):
@@ -158,9 +173,21 @@ async def search_async(
     exact: bool = False,
     effort: int | None = None,
     recall: float | None = None,
+    deadline: Deadline = NO_DEADLINE,
 ) -> list[Found]:
     """`search`, away from the event loop when it would hold it for more than `LOOP_MS`."""
-    work = partial(search, view, queries, using=using, k=k, where=where, exact=exact, effort=effort, recall=recall)
+    work = partial(
+        search,
+        view,
+        queries,
+        using=using,
+        k=k,
+        where=where,
+        exact=exact,
+        effort=effort,
+        recall=recall,
+        deadline=deadline,
+    )
     if len(queries) * cost_ms(view, using, where, exact=exact) > LOOP_MS:
         return await asyncio.to_thread(work)
     return work()
@@ -190,7 +217,16 @@ def _cost_ms(view: View, using: str, where: Condition | None, *, exact: bool) ->
 
 
 def _carry_out(
-    part: Part, plan: Plan, queries: Vectors, using: str, k: int, metric: Metric, selection: Selection, *, exact: bool
+    part: Part,
+    plan: Plan,
+    queries: Vectors,
+    using: str,
+    k: int,
+    metric: Metric,
+    selection: Selection,
+    *,
+    exact: bool,
+    stop: Callable[[], bool],
 ) -> Hits:
     one = part.body.vectors[using]
     if plan.method is Method.SCAN:
@@ -199,7 +235,7 @@ def _carry_out(
                 selection.listed_by(one.index.listed)
             hits = one.index.scan(queries, k, selection.among)
         else:
-            hits = exact_search(queries, one.vectors, k, metric, selection.mask)
+            hits = exact_search(queries, one.vectors, k, metric, selection.mask, stop)
     elif plan.method is Method.PARTITION:
         assert probes(one.index)
         assert plan.effort is not None
@@ -229,9 +265,20 @@ def _carry_out(
     return hits
 
 
-def merged(answers: list[tuple[int, Hits]], query: int, k: int, available: int, plans: tuple[PartPlan, ...]) -> Found:
-    """One query's best k of the (part, hits) answers; `available` is how many points could have been returned."""
-    reason = None if available >= k else f"only {available} match"
+def merged(
+    answers: list[tuple[int, Hits]],
+    query: int,
+    k: int,
+    available: int,
+    plans: tuple[PartPlan, ...],
+    *,
+    late: bool = False,
+) -> Found:
+    """One query's best k of the (part, hits) answers; `available` is how many points could have been returned.
+
+    late: not all of them were looked at
+    """
+    reason = LATE if late else None if available >= k else f"only {available} match"
     if len(answers) == 1:
         number, hits = answers[0]
         count = int(np.count_nonzero(hits.rows[query] >= 0))
