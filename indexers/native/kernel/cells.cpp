@@ -18,7 +18,7 @@ constexpr double kSteps = 16;
 // Whether `found` rows, where `expected` would lie if the allowed ones were spread evenly, are as good as `budget` of
 // evenly spread ones. Where a filter contradicts the query, what it lets through begins far away, where many rows are
 // about as near: the fewer there are of those expected, by this power of it the more are looked at.
-constexpr double kRarer = 2.5;
+constexpr double kRarer = 3;
 
 bool enough(double found, double expected, double budget) {
     return found >= budget * std::pow(std::max(1.0, expected / found), kRarer);
@@ -59,11 +59,12 @@ void Engine::probe(const Cells &cells, const float *query, const std::uint8_t *a
     nearest.start(scores_, cells, scratch_of_this_thread().query);
     const double share = static_cast<double>(allowed) / static_cast<double>(std::max<std::size_t>(1, codes_.count));
     const double size = static_cast<double>(codes_.count) / static_cast<double>(cells.count());
-    // A sixteenth of the cells that are expected to do: what is looked at beyond the budget is no more.
-    const auto step = static_cast<std::size_t>(static_cast<double>(budget) / std::max(share, 1e-12) / size / kSteps);
-    std::size_t looked = 0, found = 0;
+    // A sixteenth of the cells that are expected to do, then of those taken: what is looked at in vain is no more.
+    const auto least = static_cast<std::size_t>(static_cast<double>(budget) / std::max(share, 1e-12) / size / kSteps);
+    std::size_t looked = 0, found = 0, done = 0;
     while (!nearest.empty()) {
-        nearest.take(std::min(step, cells.count()));
+        nearest.take(std::min(std::max(least, done / static_cast<std::size_t>(kSteps)), cells.count()));
+        done += nearest.taken();
         for (std::size_t place = 0; place < nearest.taken(); ++place) {
             const std::size_t cell = nearest.cell(place), members = cells.size(cell);
             const std::int32_t *member = cells.members + cells.starts[cell];
