@@ -31,6 +31,7 @@ from api.app import App, create_app
 from api.listeners import refuse_new, tcp_socket, unix_socket, waiting
 from api.logs import start_logging, tell
 from api.remote_models import RemoteModels
+from api.run_folder import say_writing
 from api.settings import Settings, read_settings
 from api.wiring import model_host, model_names
 from api.writer import Writer
@@ -140,6 +141,7 @@ def serve(settings: Settings, role: Role | None = None) -> None:
 def _write(settings: Settings, *, shared: bool) -> None:
     data = DataDir(settings.data)
     engine = LocalEngine(data, INDEXERS, writable=True, lock_wait=LOCK_SECONDS, max_unindexed=settings.max_unindexed)
+    say_writing()
     try:
         models = model_host(settings)
         models.start()

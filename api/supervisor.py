@@ -121,11 +121,8 @@ class Supervisor:
         """Wait for the writer to hold the data, so that nobody serves the data of another server."""
         while not self._ending.is_set():
             process = self._writer.process
-            try:
-                if process is not None and self._data.lock.read_text() == str(process.pid):
-                    return
-            except OSError:
-                pass
+            if process is not None and self._folder.writes(process.pid):
+                return
             await asyncio.sleep(0.02)
 
     def _keep(self, child: Child) -> None:
@@ -220,7 +217,7 @@ def supervise(settings: Settings, *, worker: bool) -> int:
     """Serve until a signal comes; the exit code. VssError: UNAVAILABLE (the port), STORAGE."""
     held = reserve_port(settings.host, settings.port)
     try:
-        folder = RunFolder(DataDir(settings.data))
+        folder = RunFolder(DataDir(settings.data), settings.workers)
         try:
             return asyncio.run(Supervisor(settings, held.getsockname()[1], folder, worker=worker).run())
         finally:

@@ -1,5 +1,8 @@
 /* Makes the writes and syncs of files below FAULTS_UNDER fail as the file FAULTS_CONTROL says: "ENOSPC", "EIO" (of fsync
-   only) or "EROFS". An empty or missing control file makes nothing fail. Loaded with LD_PRELOAD. */
+   only) or "EROFS". An empty or missing control file makes nothing fail. Loaded with LD_PRELOAD.
+
+   ENOSPC leaves SQLite's -shm files alone: the first process to open one cuts it off and writes it anew, into the space
+   that it has just freed. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -33,22 +36,24 @@ static int failing(int what) {
 
 static int below(const char *path) {
   const char *under = getenv("FAULTS_UNDER");
-  return under && !strncmp(path, under, strlen(under));
+  size_t size = under ? strlen(under) : 0;
+  return size && !strncmp(path, under, size) && (!path[size] || path[size] == '/');
 }
 
-static int ours(int handle) {
+static int ours(int handle, int number) {
   char name[64], path[PATH_MAX];
   struct stat stat;
   snprintf(name, sizeof name, "/proc/self/fd/%d", handle);
   ssize_t size = readlink(name, path, sizeof path - 1);
   if (size <= 0) return 0;
   path[size] = 0;
+  if (number == ENOSPC && size > 4 && !strcmp(path + size - 4, "-shm")) return 0;
   return below(path) && !fstat(handle, &stat) && (S_ISREG(stat.st_mode) || S_ISDIR(stat.st_mode));
 }
 
 static int fails(int handle, int what) {
   int saved = errno, number = failing(what);
-  if (!number || !ours(handle)) { errno = saved; return 0; }
+  if (!number || !ours(handle, number)) { errno = saved; return 0; }
   errno = number;
   return 1;
 }

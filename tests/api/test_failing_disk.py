@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,44 @@ def test_a_fold_that_fails_leaves_the_generation_before_and_nothing_else(
         assert subprocess.run(command, capture_output=True, check=False).returncode == 0
         assert client.get("/collections/c").json()["vss"]["generation"] > before
         assert (searched(client), count(client)) == (best, 200)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_server_that_starts_on_a_full_disk_answers_and_takes_writes_once_there_is_space(
+    fail: Callable[[str], object], tmp_path: Path, processes: int
+) -> None:
+    fail("")
+    server = ServeProcess(tmp_path / "data", processes)
+    try:
+        with server.client() as client:
+            client.put("/collections/c", json={"vectors": {"size": DIM, "distance": "Euclid"}})
+            assert written(client, range(100))
+            best = searched(client)
+    finally:
+        server.kill()
+    fail("ENOSPC")
+    server = ServeProcess(tmp_path / "data", processes)
+    try:
+        started = [server.writer, *server.readers]
+        with ExitStack() as stack:
+            clients = [stack.enter_context(server.client_of(one)) for one in started]
+            for client in clients:
+                assert (searched(client), count(client)) == (best, 100)
+                (found,) = client.post("/collections/c/points", json={"ids": [7]}).json()["result"]
+                assert found["payload"] == {"n": 7}
+                for _ in range(2):
+                    refused = client.put("/collections/c/points", json=points(range(100, 101)))
+                    assert (refused.status_code, refused.json()["vss"]["code"]) == STATUS["ENOSPC"], refused.text
+                    assert "searches go on" in refused.json()["vss"]["hint"]
+                assert (searched(client), count(client)) == (best, 100)
+            fail("")
+            wait_until(lambda: written(clients[-1], range(100, 200)), "written again", 20)
+            for client in clients:
+                assert (searched(client), count(client)) == (best, 200)
+                wait_until(lambda one=client: one.get("/readyz").json()["warnings"] == [], "ready", 20)  # type: ignore[misc]
+        assert [server.writer, *server.readers] == started
+    finally:
+        server.kill()
 
 
 def test_a_disk_that_is_really_full(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -110,8 +111,8 @@ class FileLock:
                 hint="stop it, or leave the work to it",
             )
         self._file.truncate(0)
-        self._file.write(str(os.getpid()))
-        self._file.flush()
+        with suppress(OSError):  # it is for people: a full disk keeps nobody from serving what is there
+            os.pwrite(self._file.fileno(), str(os.getpid()).encode(), 0)
 
     def _take(self) -> bool:
         try:
