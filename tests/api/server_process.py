@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,12 @@ START_SECONDS = 120.0
 
 
 class ServerProcess:
-    """`python -m api.server` over a data directory. `kill` is kill -9, `stop` is SIGTERM."""
+    """`python -m api.server` over a data directory. `kill` is kill -9, `stop` is SIGTERM.
 
-    def __init__(self, data: Path, **settings: Any) -> None:
+    spawn: starts it instead, from its environment and the file that it says something in
+    """
+
+    def __init__(self, data: Path, spawn: Callable[[dict[str, str], Path], Any] | None = None, **settings: Any) -> None:
         self.data = data
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -33,14 +37,17 @@ class ServerProcess:
         environment |= {f"VSS_{name.upper()}": str(value) for name, value in given.items()}
         self.log = open(data.parent / f"{data.name}.log", "ab+")  # noqa: SIM115 - closed with the process
         self._begin = self.log.tell()
-        self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "api.server"], env=environment, stdout=self.log, stderr=self.log
-        )
+        self.process = spawn(environment, Path(self.log.name)) if spawn else self._spawned(environment)
         try:
             self._wait()
         except BaseException:
             self.kill()
             raise
+
+    def _spawned(self, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "api.server"], env=environment, stdout=self.log, stderr=self.log
+        )
 
     def _wait(self) -> None:
         deadline = time.monotonic() + START_SECONDS
