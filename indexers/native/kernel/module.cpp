@@ -142,17 +142,18 @@ Vectors vectors_of(const py::array &given) {
 // The rows that a mask lets through. A mask that changes meanwhile gives others, never more than were counted.
 std::vector<std::int32_t> listed(const std::uint8_t *mask, std::size_t count) {
     constexpr std::size_t kBytes = sizeof(std::uint64_t);
+    constexpr std::uint64_t kLow = 0x7f7f7f7f7f7f7f7f;
     const std::size_t most = allowed_of(mask, count), whole = count / kBytes * kBytes;
-    std::vector<std::int32_t> rows(most + kBytes);  // what is not allowed, or was not counted, goes to the places more
+    std::vector<std::int32_t> rows(most + kBytes);  // what was not counted goes to the places more
     std::int32_t *out = rows.data();
     std::size_t found = 0;
     for (std::size_t first = 0; first < whole; first += kBytes) {
         std::uint64_t word;
         std::memcpy(&word, mask + first, kBytes);
         if (word == 0) continue;
-        for (std::size_t i = 0; i < kBytes; ++i) {
-            out[found] = static_cast<std::int32_t>(first + i);
-            found += static_cast<std::size_t>(mask[first + i] != 0);
+        // The top bit of each byte that is not zero; the first byte is the lowest (processors are little-endian).
+        for (std::uint64_t left = (((word & kLow) + kLow) | word) & ~kLow; left != 0; left &= left - 1) {
+            out[found++] = static_cast<std::int32_t>(first) + __builtin_ctzll(left) / 8;
         }
         found = std::min(found, most);
     }
