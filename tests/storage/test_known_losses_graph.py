@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,13 +18,13 @@ from tests.storage.conftest import DIM
 from vss.engines.local import LocalEngine
 from vss.errors import Code, VssError
 from vss.points import Point
-from vss.protocols import Indexers
+from vss.protocols import Extender, Indexers
 from vss.schema import IndexSettings
 from vss.search.retrieve import search
 from vss.storage.collection import Collection
 from vss.storage.fold import fold
 from vss.storage.segment import Segment
-from vss.types import Metric, Rows, Vectors
+from vss.types import Metric, Rows, Vectors, no_progress
 from vss.vectors import as_vectors
 
 GRAPHS = [kind for kind in kinds() if kind != "flat"]
@@ -166,6 +167,35 @@ def test_what_no_link_leads_to_gets_an_entry() -> None:
     assert wrong(parts, entries_of(parts, 1)) == []
 
 
+@pytest.mark.parametrize("seed", [3, 5])
+def test_a_merge_comes_to_every_row_whatever_it_takes_away(tmp_path: Path, seed: int) -> None:
+    """pgvector #988, #1010, without a race: the rows that lead to those that few lead to are taken away, twice.
+
+    Safeguard: as above, where a merge ends (`builder._save_graph`). With these seeds the kernel alone
+    (`GraphBuilder::connect`) leaves rows that no walk comes to.
+    """
+    installed("native")
+    builder = INDEXERS.builder("native")
+    spec = builder.spec(Metric.EUCLID, DIM, {"degree": 8})
+    assert isinstance(builder, Extender)
+    vectors = np.stack([point.vectors[""] for point in clustered(range(1_500), seed)])
+    folder = tmp_path / "built"
+    folder.mkdir()
+    builder.build(vectors, spec, folder, threads=2, progress=no_progress)
+    for turn in range(2):
+        files = {path.name: path for path in folder.iterdir()}
+        graph, entries = np.load(files["graph.npy"]), np.load(files["entries.npy"])
+        lonely = np.argsort(np.bincount(graph[graph >= 0], minlength=1_500), kind="stable")[:40]
+        gone = np.union1d(np.setdiff1d(np.flatnonzero(np.isin(graph, lonely).any(axis=1)), lonely), entries)
+        kept = np.setdiff1d(np.arange(1_500), gone)
+        new = [point.vectors[""] for point in clustered(range(len(gone)), 10 * seed + turn + 50)]
+        vectors = np.concatenate((vectors[kept], np.stack(new)))
+        folder = tmp_path / str(turn)
+        folder.mkdir()
+        builder.extend(files, spec, kept, vectors, folder, threads=2, progress=no_progress)
+        assert wrong(np.load(folder / "graph.npy"), np.load(folder / "entries.npy")) == []
+
+
 def segment_id(segment: Segment, row: int) -> int:
     return int.from_bytes(segment.key(row)[1:], "big") - (1 << 63)
 
@@ -258,13 +288,16 @@ def test_no_number_that_is_none_comes_to_an_index(what: str, metric: Metric) -> 
 def test_threads_that_build_lose_no_row(kind: str, engine: LocalEngine, indexers: Indexers) -> None:
     """faiss #5129: threads that added at one time raced, and rows were lost.
 
-    Safeguard: one thread hands rows to a library; the kernel's threads never see each other's batch.
+    Safeguard: one thread hands rows to a library; the kernel's threads never see each other's batch. Of its graph the
+    links alone have to lead to every row: more entries would hide the rows that a thread has lost.
     """
     engine.change_index("c", IndexSettings(kind=installed(kind)))
     random = np.random.default_rng(4)
     rows = random.normal(size=(2_000, DIM)).astype(np.float32)
     engine.upsert("c", [Point(id=one, vectors={"": row}) for one, row in enumerate(rows)]).result()
     fold(engine.collection("c"), engine, indexers, threads=2)
+    for graph, entries, _ in graphs(engine.collection("c")):
+        assert wrong(graph, entries[:1]) == []
     view = engine.collection("c").view()
     answers = search(view, rows, using="", k=1, effort=256)
     found = [int(view.parts[int(one.parts[0])].point(int(one.rows[0])).id) for one in answers]
