@@ -5,11 +5,11 @@ Real processes, in which a library built here makes system calls fail (`faults.c
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fail(faults: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], object]:
     """Called with what the disk does from now on, to every process started after this; "" makes it well."""
     control = tmp_path / "control"
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("LD_PRELOAD", str(faults))
     monkeypatch.setenv("FAULTS_CONTROL", str(control))
     monkeypatch.setenv("FAULTS_UNDER", str(tmp_path / "data"))
@@ -176,6 +177,13 @@ def test_a_fold_that_fails_leaves_the_generation_before_and_nothing_else(
         assert (searched(client), count(client)) == (best, 200)
 
 
+def fill(path: Path) -> None:
+    """Append to a file until the disk has not a byte left."""
+    with open(path, "ab", buffering=0) as rest, contextlib.suppress(OSError):
+        while True:
+            rest.write(bytes(4_096))
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_server_that_starts_on_a_full_disk_answers_and_takes_writes_once_there_is_space(
     fail: Callable[[str], object], tmp_path: Path, processes: int
@@ -193,7 +201,7 @@ def test_a_server_that_starts_on_a_full_disk_answers_and_takes_writes_once_there
     server = ServeProcess(tmp_path / "data", processes)
     try:
         started = [server.writer, *server.readers]
-        with ExitStack() as stack:
+        with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(server.client_of(one)) for one in started]
             for client in clients:
                 assert (searched(client), count(client)) == (best, 100)
@@ -214,7 +222,8 @@ def test_a_server_that_starts_on_a_full_disk_answers_and_takes_writes_once_there
         server.kill()
 
 
-def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+def test_a_disk_that_is_really_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -241,13 +250,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
                         break
                     acknowledged += 4
                 assert status == 507
-                (disk / "rest").write_bytes(b"")
-                with open(disk / "rest", "wb", buffering=0) as rest:  # not a byte is left
-                    try:
-                        while True:
-                            rest.write(bytes(4_096))
-                    except OSError:
-                        pass
+                fill(disk / "rest")
                 processes = [server.writer, *server.readers]
                 for process in processes:
                     with server.client_of(process) as one:
@@ -255,6 +258,16 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
                         assert one.get("/metrics").status_code == 200
                         refused = one.put("/collections/c/points", json=points(range(1)))
                         assert refused.status_code == 507, refused.text + server.said()
+                server.kill()
+                shutil.rmtree(disk / "data" / "run")
+                fill(disk / "rest")
+            server = ServeProcess(disk / "data", 2)
+            processes = [server.writer, *server.readers]
+            for process in processes:
+                with server.client_of(process) as one:
+                    assert (searched(one), count(one)) == (best, acknowledged)
+                    assert one.put("/collections/c/points", json=points(range(1))).status_code == 507
+            with server.client() as client:
                 (disk / "rest").unlink()
                 subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
                 wait_until(lambda: written(client, range(100, 110)), "written again", 20)
