@@ -15,6 +15,7 @@ from vss.distance import exact_search
 from vss.filters import Condition
 from vss.protocols import Deadline, probes, scans
 from vss.search.plan import LISTED_SHARE, Method, Plan, plan_part, predicted_ms
+from vss.storage.bounds import told
 from vss.storage.segment import Segment, SegmentVectors
 from vss.storage.selection import Selection
 from vss.storage.view import Part, View
@@ -33,8 +34,9 @@ MAX_PLANS = 64
 
 FILTER_MS_PER_LIVE_ROW = 0.003
 FILTER_MS_PER_ROW = 0.0001
-"""Of finding out which rows pass: a live row's payload is parsed, a segment mostly has columns; for the prediction
-only."""
+FILTER_MS, FILTER_MS_PER_TOLD_ROW = 0.1, 0.000001
+"""Of finding out which rows pass: a live row's payload is parsed, and of a segment some are, where its columns do not
+tell; for the prediction only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,10 +212,19 @@ def _cost_ms(view: View, using: str, where: Condition | None, *, exact: bool) ->
             continue
         known = part.known(using, where)
         if known is None and where is not None:
-            live = not isinstance(part.body, Segment)
-            total += len(part.body) * (FILTER_MS_PER_LIVE_ROW if live else FILTER_MS_PER_ROW)
+            total += _filter_ms(part, where)
         total += predicted_ms(part, using, len(part.body) if known is None else known.count, exact=exact)
     return total
+
+
+def _filter_ms(part: Part, where: Condition) -> float:
+    """Predicted milliseconds of finding out which rows of a part pass."""
+    body = part.body
+    if not isinstance(body, Segment):
+        return len(body) * FILTER_MS_PER_LIVE_ROW
+    if told(where, body.answers):
+        return FILTER_MS + len(body) * FILTER_MS_PER_TOLD_ROW
+    return len(body) * FILTER_MS_PER_ROW
 
 
 def _carry_out(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+from vss.filters import Condition, Filter
 from vss.types import Mask
 
 
@@ -25,3 +27,11 @@ class Bounds(NamedTuple):
         """What is known of its negation."""
         sure = ~self.maybe
         return Bounds(sure, sure if self.sure is self.maybe else ~self.sure, self.read)
+
+
+def told(where: Condition, answers: Callable[[Condition], bool]) -> bool:
+    """Whether no payload has to be read; `answers` says it of a condition that is no filter."""
+    if not isinstance(where, Filter):
+        return answers(where)
+    least = () if where.min_should is None else where.min_should.conditions
+    return all(told(one, answers) for one in (*where.must, *where.should, *where.must_not, *least))

@@ -127,6 +127,7 @@ class Segment:
         sizes = {len(self._ids), len(self._payloads), len(self.versions)}
         if sizes != {record.rows}:
             raise ValueError(f"got files of {sorted(sizes)} rows, wanted {record.rows}")
+        self.answers = self._columns.answers
         self._masks: Cache[Mask] = Cache(MASK_CACHE_BYTES)
         self._selections: Cache[tuple[Mask | None, Selection]] = Cache(MASK_CACHE_BYTES)
 
