@@ -37,20 +37,24 @@ class Long:
     folder: Path | None
     out: Path | None
     commit: str = field(default_factory=commit)
+    _stopped: bool = False
     _began: float = field(default_factory=time.monotonic)
 
     @property
     def over(self) -> bool:
-        """Whether its time is."""
-        return time.monotonic() - self._began > self.seconds
+        """Whether its time is, or it was told to stop."""
+        return self._stopped or time.monotonic() - self._began > self.seconds
 
     @contextmanager
     def told(self, done: dict[str, Any]) -> Iterator[None]:
-        """Leave a line in the end, also of a run that fails or is told to stop (SIGTERM, ^C). done: read then."""
+        """Leave a line in the end, also of a run that fails or is told to stop (by SIGTERM, once it can be). done: read
+        then."""
         ended = "as wanted"
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        signal.signal(signal.SIGTERM, self._stop)
         try:
             yield
+            if self._stopped:
+                ended = "told to stop"
         except BaseException as error:
             ended = repr(error)[:500]
             raise
@@ -70,6 +74,11 @@ class Long:
                 self.out.parent.mkdir(parents=True, exist_ok=True)
                 with open(self.out, "a") as file:
                     file.write(json.dumps(line) + "\n")
+
+    def _stop(self, *_: Any) -> None:
+        # Not an exception: hypothesis would look for the shortest history that ends by it.
+        self._stopped = True
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def in_soak(wanted: int) -> int:
