@@ -16,7 +16,7 @@ from tests.deploy.manifests import BASE, Manifest, render
 from tests.deploy.pod import KEY, Pod
 
 ROWS = 20_500
-"""Past the bound of the live part: a segment is sealed, and lacks the index that the worker builds."""
+"""Past half of the live part's bound: a segment is sealed, and lacks the index that the worker builds."""
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_the_pod_serves_folds_drains_and_comes_back(manifests: list[Manifest], t
                 http.put("/collections/c/points", json={"points": points}).raise_for_status()
             assert nearest(http, vectors[7]) == 7
             # By the worker: the server was told to start none.
-            until(lambda: http.get("/collections/c").json()["result"]["indexed_vectors_count"] >= 20_000, "a fold", pod)
+            until(lambda: http.get("/collections/c").json()["result"]["indexed_vectors_count"] >= 10_000, "a fold", pod)
             assert nearest(http, vectors[7]) == 7
             for container in pod.containers.values():
                 container.terminate()
