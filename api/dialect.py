@@ -245,7 +245,12 @@ QUERY_PARAMETERS = (
     ("wait", "different", "a write is on disk, and found, when it is answered; `wait` only chooses the word"),
     ("ordering", "same", "every write has the strongest order"),
     ("consistency", "same", "every process reads what any has acknowledged, so every consistency holds"),
-    ("timeout", "different", "cuts off queries and texts that are embedded; other operations finish"),
+    (
+        "timeout",
+        "different",
+        "a query ends with what it has found by then, `complete: false` and the reason `deadline`; texts that wait for "
+        "their model are refused; other operations finish",
+    ),
 )
 
 ANSWERS = (

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.bench.test_commands import ALWAYS, SPREAD, bench
 
 
-def test_each_shape_of_filter_is_answered_in_each_way_and_drawn(tmp_path: Path) -> None:
+@pytest.fixture
+def cache() -> Iterator[Path]:
+    """A folder whose name is short: a server's socket lies below it."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_each_shape_of_filter_is_answered_in_each_way_and_drawn(tmp_path: Path, cache: Path) -> None:
     png = tmp_path / "filters.png"
     arguments = ("filter", "clustered-128", "--n", "6000", "--queries", "4", "--build-threads", "1", "--png", str(png))
-    arguments = (*arguments, "--http", "--cache", str(tmp_path))
+    arguments = (*arguments, "--http", "--cache", str(cache))
     lines, said = bench(*arguments, "--only", "10%", "--only", "0.1%", "--only", "contrary to the query")
     assert all(set(line) >= ALWAYS for line in lines)
     assert {line["figure"] for line in lines} == {"10%", "0.1%", "contrary to the query"}
@@ -39,7 +49,7 @@ def test_each_shape_of_filter_is_answered_in_each_way_and_drawn(tmp_path: Path) 
     # What was built is there for the next run.
     again, _ = bench(*arguments, "--only", "0.1%")
     assert {line["figure"] for line in again} == {"0.1%"}
-    assert len(list(tmp_path.glob("filtered-*"))) == 1
+    assert len(list(cache.glob("filtered-*"))) == 1
 
 
 def test_own_payloads_are_filtered_by(tmp_path: Path) -> None:

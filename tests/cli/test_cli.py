@@ -109,7 +109,7 @@ def test_serving_waits_for_no_other_command() -> None:
         (("index", "none.jsonl", "--collection", "c"), 1, "give --text-field or --vector-field"),
         (("index", "none.jsonl"), 2, "Missing option '--collection'"),
         (("index", "none.jsonl", "--collection", "c", "--mode", "swap"), 2, "'swap'"),
-        (("index", "none.jsonl", "-c", "c", "--index", "annoy"), 2, "auto, coded, faiss_hnsw, faiss_ivf, flat, hnswlib"),
+        (("index", "none.jsonl", "-c", "c", "--index", "annoy"), 2, "auto, coded, faiss_hnsw, faiss_ivf, flat, hnsw"),
         (("index", "none.jsonl", "-c", "c", "--index", "flat", "--index-param", "m"), 2, "wanted key=value"),
         (("index", "none.jsonl", "-c", "c", "--index-param", "m=8"), 2, "--index-param needs --index"),
         (("fold", "none"), 1, "got collection 'none', which does not exist"),

@@ -74,7 +74,7 @@ class With:
     """The registry with another `faiss_hnsw`."""
 
     def __init__(self, builder: CarelessBuilder) -> None:
-        self._builder, self.choose = builder, INDEXERS.choose
+        self._builder, self.choose, self.growing = builder, INDEXERS.choose, INDEXERS.growing
 
     def builder(self, kind: str) -> IndexBuilder:
         return self._builder if kind == "faiss_hnsw" else INDEXERS.builder(kind)
@@ -84,7 +84,8 @@ class Misplaced:
     """The registry, but that the vectors of a build are mixed up on the disk while it is built."""
 
     def __init__(self) -> None:
-        self.choose, self._base = INDEXERS.choose, INDEXERS.builder("faiss_hnsw")
+        self.choose, self.growing = INDEXERS.choose, INDEXERS.growing
+        self._base = INDEXERS.builder("faiss_hnsw")
         self.kind, self.spec, self.open, self.efforts = self._base.kind, self._base.spec, self._base.open, None
 
     def builder(self, kind: str) -> IndexBuilder:
