@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 PAD: int
 """Rows of codes are padded to a multiple of this many components."""
 
+BLOCK: int
+"""Rows whose sketches stand together."""
+
 def kernels() -> list[str]:
     """The sets of instructions that run here, the fastest first: "avx512vnni", "avx2", "neon", "portable"."""
 
@@ -29,6 +32,16 @@ def listed(allow: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 def widened(width: int, k: int, share: float) -> float:
     """The width of the walk that `Searcher.search_allowed` makes first where this share of the rows is allowed."""
+
+def sketch(
+    codes: NDArray[np.uint8], first: int, count: int, moments: NDArray[np.float32], blocks: NDArray[np.uint8]
+) -> None:
+    """Write the sketches of rows `first` to `first + count - 1` of `(n, stride)` codes to their places in `blocks`.
+
+    moments: `(2, dim)` mean and spread of each component of the codes, 128 taken off
+    blocks:  `(b, BLOCK * (dim / 4, rounded up, + 4))`, b * BLOCK at least first + count; a row has bytes of its own, so
+             that the others may be read meanwhile
+    """
 
 class Searcher:
     """Searches one set of vectors. Keeps the arrays alive that it is made of."""
@@ -63,6 +76,9 @@ class Searcher:
         A walk keeps the max(width, k) best rows by codes, at most n, and scores them again on the vectors: the
         inner product, or minus the distance. A score that is no number is -inf.
         """
+
+    def sketch(self, blocks: NDArray[np.uint8], moments: NDArray[np.float32]) -> None:
+        """Let scans look at sketches of the codes first (see `_kernel.sketch`). Once, before any search."""
 
     def divide(self, centres: NDArray[Any], extra: NDArray[np.float32] | None, of: NDArray[np.uint16]) -> None:
         """Let `probe` know the cell of each row, `(n,)`. Once, before any search.

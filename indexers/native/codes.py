@@ -4,6 +4,8 @@ codes.npy      (n, stride) uint8 or float16
 scales.npy     (4,) float64: codes per unit, the part clipped, the squared error, the sample's recall
 centre.npy     (dim,) float32, where one is taken off
 extra.npy      (n,) float32, where a row's score needs more than its code
+
+Beside them stand sketches of the codes (`sketches`).
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from numpy.typing import NDArray
 
 from indexers.native import _kernel
 from indexers.native.quantise import BLOCK_ROWS, Quantiser, extra_of, stride_of
+from indexers.native.sketches import FILES as SKETCHES
+from indexers.native.sketches import sketch, write_sketches
 from indexers.params import corrupt
 from vss.protocols import IndexSpec
 from vss.storage.npy import NpyWriter, map_npy, save_npy
@@ -26,7 +30,7 @@ MEASURES = {Metric.COSINE: "dot", Metric.DOT: "dot", Metric.EUCLID: "euclid"}
 """What the kernel calls the metrics that it knows."""
 
 FILES = ("codes", "scales")
-MAYBE = ("centre", "extra")
+MAYBE = ("centre", "extra", *SKETCHES)
 
 
 def write_codes(
@@ -46,7 +50,9 @@ def write_codes(
     writer.close()
     if quantiser.extra:
         save_npy(out / "extra.npy", np.concatenate(extras))
-    return map_npy(out / "codes.npy")
+    written = map_npy(out / "codes.npy")
+    write_sketches(written, dim, out)
+    return written
 
 
 def kept_blocks(arrays: Mapping[str, NDArray[Any]], kept: Rows) -> Iterator[tuple[NDArray[Any], NDArray[np.float32]]]:
@@ -106,7 +112,7 @@ def searcher_of(
     if len(arrays["codes"]) != len(vectors):
         raise corrupt(f"got codes of {len(arrays['codes'])} rows, wanted {len(vectors)}")
     try:
-        return _kernel.Searcher(
+        searcher = _kernel.Searcher(
             MEASURES[metric],
             arrays["codes"],
             float(arrays["scales"][0]),
@@ -118,3 +124,5 @@ def searcher_of(
         )
     except (ValueError, TypeError) as error:
         raise corrupt(f"the engine refuses the index: {error}") from error
+    sketch(searcher, arrays)
+    return searcher

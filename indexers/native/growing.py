@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from indexers.choose import CODED_FROM
 from indexers.flat import Flat, FlatGrowing
+from indexers.native import _kernel
 from indexers.native.coded import Coded, CodedBuilder
 from indexers.native.codes import searcher_of
 from indexers.native.quantise import Quantiser, choose, some, still_serves, stride_of
+from indexers.native.sketches import LEAST_ROWS, moments_of, sketch_bytes
 from vss.types import Metric, Vectors
 
 
@@ -26,6 +28,9 @@ class CodedGrowing:
         self._coded = 0
         self._codes: NDArray[Any] = np.empty((0, 0), np.uint8)
         self._extra = np.empty(0, np.float32)
+        self._moments: NDArray[np.float32] | None = None
+        self._sketched = 0
+        self._sketches = np.empty((0, sketch_bytes(dim)), np.uint8)
 
     def index(self, vectors: Vectors) -> Flat | Coded:
         """As `vss.protocols.Growing.index`."""
@@ -47,6 +52,8 @@ class CodedGrowing:
             arrays["centre"] = self._quantiser.centre
         if self._quantiser.extra:
             arrays["extra"] = self._extra[:count]
+        if self._quantiser.form == "u8" and count >= LEAST_ROWS:
+            arrays |= self._sketch(count)
         return Coded(self._spec, searcher_of(self._spec.metric, arrays, vectors), count)
 
     def _fit(self, vectors: Vectors) -> Quantiser:
@@ -54,6 +61,7 @@ class CodedGrowing:
         known, metric = self._quantiser, self._spec.metric
         old, new = some(vectors[: self._fitted]), some(vectors[self._fitted :])
         self._fitted = len(vectors)
+        self._moments = None
         if known is not None and still_serves(known, len(old), np.concatenate((old, new)), metric):
             return known
         self._coded = 0
@@ -73,3 +81,15 @@ class CodedGrowing:
             codes[: self._coded] = self._codes[: self._coded]
             extra[: self._coded] = self._extra[: self._coded]
         self._codes, self._extra = codes, extra
+
+    def _sketch(self, count: int) -> dict[str, NDArray[Any]]:
+        """The sketches of so many rows, which are coded."""
+        blocks = -(-len(self._codes) // int(_kernel.BLOCK))
+        if self._moments is None or blocks > len(self._sketches):
+            # As above: always a new array.
+            self._moments = moments_of(self._codes[:count], self._spec.dim)
+            self._sketches = np.zeros((blocks, sketch_bytes(self._spec.dim)), np.uint8)
+            self._sketched = 0
+        _kernel.sketch(self._codes, self._sketched, count - self._sketched, self._moments, self._sketches)
+        self._sketched = count
+        return {"sketches": self._sketches[: -(-count // int(_kernel.BLOCK))], "moments": self._moments}

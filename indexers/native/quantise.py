@@ -130,9 +130,12 @@ def stride_of(dim: int) -> int:
 
 def some(vectors: Vectors) -> Vectors:
     """Rows to choose by where somebody waits for it: up to `FEW_ROWS`, evenly taken."""
-    if len(vectors) <= FEW_ROWS:
-        return vectors
-    return vectors[np.linspace(0, len(vectors) - 1, FEW_ROWS).astype(np.int64)]
+    return vectors if len(vectors) <= FEW_ROWS else vectors[places(len(vectors))]
+
+
+def places(count: int) -> Rows:
+    """Up to `FEW_ROWS` row numbers of so many, evenly taken."""
+    return np.linspace(0, count - 1, min(FEW_ROWS, count)).astype(np.int64)
 
 
 def choose(vectors: Vectors, metric: Metric, seed: int = 0) -> Quantiser:

@@ -39,6 +39,9 @@ class Query {
     void score(const Scores &scores, const Codes &codes, const std::int32_t *rows, std::size_t count,
                std::int32_t *scratch, float *out) const;
 
+    // The vector, its centre taken off, padded to the codes' stride.
+    const float *floats() const { return floats_; }
+
   private:
     friend class RowQueries;
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 
 namespace vss {
@@ -28,17 +29,47 @@ constexpr double kTrusted = 0.5;
 // what it meets moves part of the beam, of so many for each pair of places in it.
 constexpr double kRowsALink = 1.4, kRowsAPair = 0.005;
 
-// How far codes are off is seen on so many rows, taken evenly: the best by codes are those that they flatter.
+// How far codes are off, and sketches from them, is seen on so many rows, taken evenly: the best by codes are those that
+// they flatter.
 constexpr std::size_t kSampled = 24;
-// No score by codes is taken to be off by more than so many standard deviations.
-constexpr double kErrors = 5;
+// No score is taken to be off by more than so many standard deviations: of codes, and of sketches, where each more has
+// half as many rows again looked at (of 10,000 true neighbours 4 cost none).
+constexpr double kErrors = 5, kSketchErrors = 4;
+// Fewer rows are scored by their codes before sketches would have said which.
+constexpr std::size_t kSketched = 512;
 
 // Rows that are scored exactly at once: while some are fetched from memory, others are on their way.
 constexpr std::size_t kChunk = 64;
+// Nearly always none of them will do, and that is seen of all at once. A NaN is not below anything.
+inline bool any_reaches(const float *scores, std::size_t count, float least) {
+    std::uint32_t reached = 0;
+    for (std::size_t i = 0; i < count; ++i) reached |= static_cast<std::uint32_t>(!(scores[i] < least));
+    return reached != 0;
+}
+
+// How far one kind of score is above another.
+class Differences {
+  public:
+    void add(double difference) {
+        if (!std::isfinite(difference)) return;
+        sum_ += difference;
+        squares_ += difference * difference;
+        ++count_;
+    }
+    // Hardly any is more; not finite where there is none.
+    double most(double errors) const {
+        const double mean = sum_ / count_;
+        return mean + errors * std::sqrt(std::max(0.0, squares_ / count_ - mean * mean));
+    }
+
+  private:
+    double sum_ = 0, squares_ = 0, count_ = 0;
+};
 
 }  // namespace
 
-Scratch &scratch_of_this_thread() {
+// Not inlined: where it was, GCC asked for the thread's memory anew at every row.
+__attribute__((noinline)) Scratch &scratch_of_this_thread() {
     static thread_local Scratch scratch;
     return scratch;
 }
@@ -98,11 +129,7 @@ void Engine::each(const std::int32_t *rows, std::size_t first, std::size_t count
             for (std::size_t i = start + kAhead; i < end; ++i) codes_.prefetch(rows[i]);
             scratch.query.score(scores_, codes_, rows + start, size, sums, scores);
         }
-        // Nearly always none of them will do, and that is seen of all at once. A NaN is not below anything.
-        const float least = bar();
-        bool any = false;
-        for (std::size_t i = 0; i < size; ++i) any |= !(scores[i] < least);
-        if (!any) continue;
+        if (!any_reaches(scores, size, bar())) continue;
         for (std::size_t i = 0; i < size; ++i) {
             const std::size_t row = rows == nullptr ? first + start + i : static_cast<std::size_t>(rows[start + i]);
             offer(scores[i], static_cast<std::int32_t>(row));
@@ -110,18 +137,97 @@ void Engine::each(const std::int32_t *rows, std::size_t first, std::size_t count
     }
 }
 
+template <typename Bar, typename Offer>
+void Engine::each_likely(std::size_t first, std::size_t count, const std::uint8_t *allow, float apart,
+                         const Scratch &scratch, Bar bar, Offer offer) const {
+    std::int32_t rows[kChunk] = {}, sums[kChunk];
+    float scores[kChunk];
+    std::size_t waiting = 0;
+    const auto measure = [&] {
+        scratch.query.score(scores_, codes_, rows, waiting, sums, scores);
+        for (std::size_t i = 0; i < waiting; ++i) offer(scores[i], rows[i]);
+        waiting = 0;
+    };
+    for (std::size_t start = 0; start < count; start += kGlance) {
+        const float least = bar() - apart;
+        if (scratch.highest[start / kGlance] < least) continue;
+        const float *estimates = scratch.estimates.data() + start;
+        const std::size_t size = std::min(kGlance, count - start);
+        for (std::size_t i = 0; i < size; ++i) {
+            if (estimates[i] < least) continue;
+            const std::size_t row = first + start + i;
+            if (allow != nullptr && allow[row] == 0) continue;
+            rows[waiting] = static_cast<std::int32_t>(row);
+            codes_.prefetch(rows[waiting++]);
+            if (waiting == kChunk) measure();
+        }
+    }
+    measure();
+}
+
+float Engine::estimate(std::size_t first, std::size_t count, Scratch &scratch) const {
+    scratch.sketch.prepare(sketches_, codes_, scratch.query);
+    if (scratch.estimates.size() < count + kBlock) {
+        scratch.estimates.resize(count + kBlock);
+        scratch.highest.resize(scratch.estimates.size() / kGlance + 1);
+    }
+    scratch.sketch.estimate(scores_, sketches_, codes_, first, count, scratch.estimates.data(), scratch.highest.data());
+    std::int32_t rows[kSampled], sums[kSampled];
+    float coded[kSampled];
+    for (std::size_t i = 0; i < kSampled; ++i) rows[i] = static_cast<std::int32_t>(first + i * count / kSampled);
+    scratch.query.score(scores_, codes_, rows, kSampled, sums, coded);
+    Differences apart;
+    for (std::size_t i = 0; i < kSampled; ++i) {
+        const float estimated = scratch.estimates[static_cast<std::size_t>(rows[i]) - first];
+        apart.add(static_cast<double>(coded[i]) - static_cast<double>(estimated));
+    }
+    return static_cast<float>(apart.most(kSketchErrors));
+}
+
+float Engine::likely_bar(std::size_t first, std::size_t count, const std::uint8_t *allow, std::size_t wide,
+                         Scratch &scratch) const {
+    constexpr float kNone = -std::numeric_limits<float>::infinity();
+    // At least `wide` estimates are no lower than the `wide`-th of the highest ones, each of a part of the rows.
+    const std::size_t glances = (count + kGlance - 1) / kGlance, together = std::max<std::size_t>(1, glances / (8 * wide));
+    std::vector<float> &bars = scratch.bars;
+    bars.clear();
+    for (std::size_t start = 0; start < glances; start += together) {
+        const float *highest = scratch.highest.data() + start;
+        bars.push_back(*std::max_element(highest, highest + std::min(together, glances - start)));
+    }
+    if (bars.size() < wide) return kNone;
+    const auto last = bars.begin() + static_cast<std::ptrdiff_t>(wide) - 1;
+    std::nth_element(bars.begin(), last, bars.end(), std::greater<float>());
+    Best &best = scratch.exact;
+    best.start(wide);
+    each_likely(first, count, allow, 0, scratch, [least = *last] { return least; },
+                [&best](float score, std::int32_t row) { best.offer(score, row); });
+    return best.rows().size() < wide ? kNone : best.least();
+}
+
 void Engine::scan(const float *query, const std::int32_t *rows, std::size_t first, std::size_t count,
                   const std::uint8_t *allow, std::size_t rescore_rows, Answer answer) const {
     Scratch &scratch = scratch_of_this_thread();
     scratch.query.prepare(codes_, query);
     Best &coded = scratch.coded;
-    const std::size_t most = beam_width(0, answer.k, count);
-    coded.start(beam_width(rescore_rows, answer.k, count));
-    const auto passes = [allow](std::int32_t row) { return allow == nullptr || allow[row] != 0; };
-    const auto bar = [&coded] { return coded.bar(); };
-    each(rows, first, count, scratch, bar, [&](float score, std::int32_t row) {
-        if (passes(row)) coded.offer(score, row);
-    });
+    const std::size_t most = beam_width(0, answer.k, count), wide = beam_width(rescore_rows, answer.k, count);
+    const bool sketched = rows == nullptr && sketches_.blocks != nullptr && count >= kSketched && first % kBlock == 0;
+    const float apart = sketched ? estimate(first, count, scratch) : 0;
+    // Those of the others that are better than some of these are looked for from the beginning.
+    const float from = sketched ? likely_bar(first, count, allow, wide, scratch)
+                                : -std::numeric_limits<float>::infinity();
+    const auto each_above = [&](auto bar, auto offer) {
+        if (sketched) {
+            each_likely(first, count, allow, apart, scratch, bar, offer);
+        } else {
+            each(rows, first, count, scratch, bar, [&](float score, std::int32_t row) {
+                if (allow == nullptr || allow[row] != 0) offer(score, row);
+            });
+        }
+    };
+    coded.start(wide);
+    each_above([&coded, from] { return std::max(coded.bar(), from); },
+               [&coded](float score, std::int32_t row) { coded.offer(score, row); });
     keep_best(query, most, scratch, [&](auto add) {
         for (const Met &one : coded.rows()) add(one.row);
     });
@@ -131,8 +237,8 @@ void Engine::scan(const float *query, const std::int32_t *rows, std::size_t firs
         if (std::isfinite(least) && !(static_cast<double>(coded.least()) < least)) {
             const float below = std::nextafter(static_cast<float>(least), -std::numeric_limits<float>::infinity());
             keep_best(query, most, scratch, [&](auto add) {
-                each(rows, first, count, scratch, [below] { return below; }, [&](float score, std::int32_t row) {
-                    if (passes(row) && !(static_cast<double>(score) < least)) add(row);
+                each_above([below] { return below; }, [&](float score, std::int32_t row) {
+                    if (!(static_cast<double>(score) < least)) add(row);
                 });
             });
         }
@@ -176,16 +282,11 @@ double Engine::most_off(const float *query, const std::int32_t *rows, std::size_
     float coded[kSampled];
     scratch.query.score(scores_, codes_, scratch.rows.data(), size, scratch.sums.data(), coded);
     measure_exactly(query, size, scratch);
-    double sum = 0, squares = 0, finite = 0;
+    Differences off;
     for (std::size_t i = 0; i < size; ++i) {
-        const double off = static_cast<double>(scratch.scores[i]) - static_cast<double>(coded[i]);
-        if (!std::isfinite(off)) continue;
-        sum += off;
-        squares += off * off;
-        ++finite;
+        off.add(static_cast<double>(scratch.scores[i]) - static_cast<double>(coded[i]));
     }
-    const double mean = sum / finite;
-    return mean + kErrors * std::sqrt(std::max(0.0, squares / finite - mean * mean));
+    return off.most(kErrors);
 }
 
 void Engine::measure_exactly(const float *query, std::size_t count, Scratch &scratch) const {

@@ -9,6 +9,7 @@
 #include "codes.hpp"
 #include "graph.hpp"
 #include "scores.hpp"
+#include "sketches.hpp"
 
 namespace vss {
 
@@ -43,7 +44,10 @@ Scratch &scratch_of_this_thread();
 class Engine {
   public:
     Engine(const Scores &scores, Measure measure, Codes codes, Graph graph, Vectors vectors)
-        : scores_(scores), measure_(measure), codes_(codes), graph_(graph), vectors_(vectors) {}
+        : scores_(scores), measure_(measure), codes_(codes), sketches_(), graph_(graph), vectors_(vectors) {}
+
+    // Lets scans of rows that stand together look at these first. Once, before any search.
+    void sketch(Sketches sketches) { sketches_ = sketches; }
 
     // The best that a walk of this width finds.
     void search(const float *query, std::size_t width, Answer answer) const;
@@ -72,6 +76,18 @@ class Engine {
     template <typename Bar, typename Offer>
     void each(const std::int32_t *rows, std::size_t first, std::size_t count, const Scratch &scratch, Bar bar,
               Offer offer) const;
+    // The same of `count` rows from `first` on that `allow` lets through and of which `scratch.estimates` tells, from
+    // which codes are hardly ever further than `apart`.
+    template <typename Bar, typename Offer>
+    void each_likely(std::size_t first, std::size_t count, const std::uint8_t *allow, float apart,
+                     const Scratch &scratch, Bar bar, Offer offer) const;
+    // Into `scratch.estimates` what sketches say of `count` rows from `first` on; what a row's score by codes is hardly
+    // ever above that.
+    float estimate(std::size_t first, std::size_t count, Scratch &scratch) const;
+    // The worst score by codes of the `wide` rows with the best estimates, of those that `allow` lets through; -inf where
+    // there are fewer.
+    float likely_bar(std::size_t first, std::size_t count, const std::uint8_t *allow, std::size_t wide,
+                     Scratch &scratch) const;
     // Answers with the best by exact scores of what the beam holds.
     void rescore(const float *query, Scratch &scratch, Answer answer) const;
     // Calls `add` with a function that takes a row, scores it exactly and keeps the best in `scratch.exact`: `most`,
@@ -90,6 +106,7 @@ class Engine {
     const Scores &scores_;
     Measure measure_;
     Codes codes_;
+    Sketches sketches_;
     Graph graph_;
     Vectors vectors_;
 };

@@ -8,6 +8,7 @@
 
 #include "codes.hpp"
 #include "scores.hpp"
+#include "sketches.hpp"
 
 namespace vss {
 
@@ -114,8 +115,9 @@ struct Scratch {
     Beam beam;
     Best coded, exact;  // the best by codes that a scan has found, and the best by exact scores
     Query query;
+    SketchQuery sketch;
     std::vector<std::int32_t> rows, sums;
-    std::vector<float> scores;
+    std::vector<float> scores, estimates, highest, bars;
 
     // Makes room for so many rows at once.
     void reserve(std::size_t count);

@@ -165,6 +165,36 @@ std::vector<std::int32_t> listed(const std::uint8_t *mask, std::size_t count) {
     return rows;
 }
 
+// Room for the sketches of so many rows of so many components, and the components' means and spreads.
+Sketches sketches_of(const Array<std::uint8_t> &blocks, const Array<float> &moments, std::size_t dim,
+                     std::size_t count) {
+    Sketches sketches;
+    sketches.dim = dim;
+    require(blocks.ndim() == 2 && static_cast<std::size_t>(blocks.shape(1)) == sketches.bytes(), "blocks: wrong shape");
+    require(static_cast<std::size_t>(blocks.shape(0)) * kBlock >= count, "blocks: fewer than the rows need");
+    require(moments.ndim() == 2 && moments.shape(0) == 2 && static_cast<std::size_t>(moments.shape(1)) == dim,
+            "moments: wrong shape");
+    require_aligned(moments, "moments");
+    const bool finite = std::all_of(moments.data(), moments.data() + 2 * dim, [](float one) { return std::isfinite(one); });
+    require(finite, "moments: hold what is not finite");
+    sketches.blocks = blocks.data();
+    sketches.means = moments.data();
+    sketches.spreads = moments.data() + dim;
+    return sketches;
+}
+
+void write_sketches(const py::array &codes, std::size_t first, std::size_t count, const Array<float> &moments,
+                    Array<std::uint8_t> blocks) {
+    require(py::isinstance<py::array_t<std::uint8_t>>(codes), "codes: wanted uint8");
+    require(moments.ndim() == 2, "moments: wrong shape");
+    const Codes coded = codes_of(codes, static_cast<std::size_t>(moments.shape(1)), 1, py::none(), py::none());
+    require(first <= coded.count && count <= coded.count - first, "rows: wanted rows of the codes");
+    const Sketches sketches = sketches_of(blocks, moments, coded.dim, first + count);
+    std::uint8_t *out = blocks.mutable_data();
+    const py::gil_scoped_release others_may_run;
+    sketch(coded, sketches.means, sketches.spreads, first, count, out);
+}
+
 // Keeps the arrays alive that the engine points into.
 class Searcher {
   public:
@@ -207,6 +237,14 @@ class Searcher {
         starts_ = std::move(starts);
         members_ = std::move(members);
         cells_ = Cells{coded, data, members_.data(), starts_.data()};
+    }
+
+    void sketch(const Array<std::uint8_t> &blocks, const Array<float> &moments) {
+        const py::array codes = py::reinterpret_borrow<py::array>(held_[0]);
+        require(py::isinstance<py::array_t<std::uint8_t>>(codes), "sketches: the codes are not bytes");
+        const Sketches sketches = sketches_of(blocks, moments, dim_, count_);
+        held_sketches_ = py::make_tuple(blocks, moments);
+        engine_.sketch(sketches);
     }
 
     py::tuple probe(const Array<float> &queries, std::size_t k, std::size_t budget, std::size_t rescore,
@@ -343,7 +381,7 @@ class Searcher {
     std::size_t count_, dim_, degree_;
     float scale_;
     Engine engine_;
-    py::tuple held_cells_;
+    py::tuple held_cells_, held_sketches_;
     std::vector<std::int32_t> starts_, members_;
     Cells cells_;
 };
@@ -450,13 +488,17 @@ PYBIND11_MODULE(_kernel, module) {
         },
         py::arg("allow").noconvert());
     module.def("widened", &vss::widened, py::arg("width"), py::arg("k"), py::arg("share"));
+    module.def("sketch", &vss::write_sketches, py::arg("codes"), py::arg("first"), py::arg("count"),
+               py::arg("moments").noconvert(), py::arg("blocks").noconvert());
     module.attr("PAD") = vss::kPad;
+    module.attr("BLOCK") = vss::kBlock;
     py::class_<vss::Searcher>(module, "Searcher")
         .def(py::init<const std::string &, py::array, float, py::object, py::object, vss::Array<std::int32_t>,
                       vss::Array<std::int32_t>, py::array, const std::string &>(),
              py::arg("measure"), py::arg("codes"), py::arg("scale"), py::arg("centre").none(true),
              py::arg("extra").none(true), py::arg("graph").noconvert(), py::arg("entries").noconvert(),
              py::arg("vectors").noconvert(), py::arg("kernel") = "")
+        .def("sketch", &vss::Searcher::sketch, py::arg("blocks").noconvert(), py::arg("moments").noconvert())
         .def("divide", &vss::Searcher::divide, py::arg("centres"), py::arg("extra").none(true),
              py::arg("of").noconvert())
         .def("probe", &vss::Searcher::probe, py::arg("queries").noconvert(), py::arg("k"), py::arg("budget"),

@@ -1,5 +1,6 @@
 #include "scores.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -80,7 +81,28 @@ void square_f32(const float *vectors, std::size_t dim, const float *query, const
     }
 }
 
-constexpr Scores kTable{"portable", dot_u8, dot_f16, square_f16, dot_f32, square_f32};
+void looked_up(const std::uint8_t *blocks, std::size_t stride, std::size_t groups, const std::uint8_t *tables,
+               std::size_t count, std::uint16_t *out) {
+    for (std::size_t block = 0; block < count; ++block, out += kBlock) {
+        std::uint32_t sums[kBlock] = {};
+        const std::uint8_t *at = blocks + block * stride, *table = tables;
+        for (std::size_t group = 0; group < groups; ++group, at += kBlock, table += 32) {
+            for (std::size_t row = 0; row < kBlock; ++row) sums[row] += table[at[row] & 15U] + table[16 + (at[row] >> 4)];
+        }
+        for (std::size_t row = 0; row < kBlock; ++row) out[row] = static_cast<std::uint16_t>(sums[row]);
+    }
+}
+
+void estimated(const std::uint16_t *sums, const float *factors, const float *extra, const Line &line, float *out,
+               float *highest) {
+    for (std::size_t i = 0; i < kBlock; ++i) {
+        out[i] = factors[i] * (static_cast<float>(sums[i]) * line.step + line.least) + line.rest;
+        if (extra != nullptr) out[i] += extra[i];
+    }
+    for (std::size_t i = 0; i < kBlock; i += kGlance) highest[i / kGlance] = *std::max_element(out + i, out + i + kGlance);
+}
+
+constexpr Scores kTable{"portable", dot_u8, dot_f16, square_f16, dot_f32, square_f32, looked_up, estimated};
 
 }  // namespace portable
 
@@ -213,7 +235,74 @@ VSS_AVX2 void square_f32(const float *vectors, std::size_t dim, const float *que
     }
 }
 
-constexpr Scores kTable{"avx2", dot_u8, dot_f16, square_f16, dot_f32, square_f32};
+// One block's even and odd rows.
+struct Rows {
+    __m256i even, odd;
+};
+
+VSS_AVX2 inline void look_up(const std::uint8_t *at, __m256i lower, __m256i upper, Rows &rows) {
+    const __m256i nibble = _mm256_set1_epi8(15), bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(at));
+    const __m256i first = _mm256_shuffle_epi8(lower, _mm256_and_si256(bytes, nibble));
+    const __m256i second = _mm256_shuffle_epi8(upper, _mm256_and_si256(_mm256_srli_epi16(bytes, 4), nibble));
+    const __m256i both = _mm256_add_epi8(first, second);
+    rows.even = _mm256_add_epi16(rows.even, _mm256_and_si256(both, _mm256_set1_epi16(255)));
+    rows.odd = _mm256_add_epi16(rows.odd, _mm256_srli_epi16(both, 8));
+}
+
+VSS_AVX2 inline void store(const Rows &rows, std::uint16_t *out) {
+    const __m256i low = _mm256_unpacklo_epi16(rows.even, rows.odd), high = _mm256_unpackhi_epi16(rows.even, rows.odd);
+    auto *to = reinterpret_cast<__m256i *>(out);
+    _mm256_storeu_si256(to, _mm256_permute2x128_si256(low, high, 0x20));
+    _mm256_storeu_si256(to + 1, _mm256_permute2x128_si256(low, high, 0x31));
+}
+
+VSS_AVX2 inline __m256i twice(const std::uint8_t *table) {
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i *>(table)));
+}
+
+VSS_AVX2 void looked_up(const std::uint8_t *blocks, std::size_t stride, std::size_t groups,
+                        const std::uint8_t *tables, std::size_t count, std::uint16_t *out) {
+    const Rows none{_mm256_setzero_si256(), _mm256_setzero_si256()};
+    std::size_t block = 0;
+    for (; block + 2 <= count; block += 2, blocks += 2 * stride, out += 2 * kBlock) {
+        Rows a = none, b = none;
+        for (std::size_t group = 0; group < groups; ++group) {
+            const __m256i lower = twice(tables + 32 * group), upper = twice(tables + 32 * group + 16);
+            look_up(blocks + group * kBlock, lower, upper, a);
+            look_up(blocks + stride + group * kBlock, lower, upper, b);
+        }
+        store(a, out);
+        store(b, out + kBlock);
+    }
+    if (block == count) return;
+    Rows a = none;
+    for (std::size_t group = 0; group < groups; ++group) {
+        look_up(blocks + group * kBlock, twice(tables + 32 * group), twice(tables + 32 * group + 16), a);
+    }
+    store(a, out);
+}
+
+VSS_AVX2 void estimated(const std::uint16_t *sums, const float *factors, const float *extra, const Line &line, float *out,
+               float *highest) {
+    const __m256 step = _mm256_set1_ps(line.step), least = _mm256_set1_ps(line.least), rest = _mm256_set1_ps(line.rest);
+    for (std::size_t start = 0; start < kBlock; start += kGlance) {
+        __m256 most = _mm256_setzero_ps();
+        for (std::size_t i = start; i < start + kGlance; i += 8) {
+            const __m128i eight = _mm_loadu_si128(reinterpret_cast<const __m128i *>(sums + i));
+            const __m256 sum = _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(eight));
+            const __m256 scaled = _mm256_add_ps(_mm256_mul_ps(sum, step), least);
+            __m256 one = _mm256_add_ps(_mm256_mul_ps(_mm256_loadu_ps(factors + i), scaled), rest);
+            if (extra != nullptr) one = _mm256_add_ps(one, _mm256_loadu_ps(extra + i));
+            _mm256_storeu_ps(out + i, one);
+            most = i == start ? one : _mm256_max_ps(most, one);
+        }
+        __m128 four = _mm_max_ps(_mm256_castps256_ps128(most), _mm256_extractf128_ps(most, 1));
+        four = _mm_max_ps(four, _mm_movehl_ps(four, four));
+        highest[start / kGlance] = _mm_cvtss_f32(_mm_max_ss(four, _mm_shuffle_ps(four, four, 1)));
+    }
+}
+
+constexpr Scores kTable{"avx2", dot_u8, dot_f16, square_f16, dot_f32, square_f32, looked_up, estimated};
 
 bool runs() {
     return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0 &&
@@ -334,7 +423,9 @@ VSS_AVX512 void square_f32(const float *vectors, std::size_t dim, const float *q
     }
 }
 
-constexpr Scores kTable{"avx512vnni", dot_u8, dot_f16, square_f16, dot_f32, square_f32};
+// Whoever has those instructions has these.
+constexpr Scores kTable{"avx512vnni", dot_u8, dot_f16, square_f16, dot_f32, square_f32, avx2::looked_up,
+                        avx2::estimated};
 
 bool runs() {
     return avx2::runs() && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
@@ -434,7 +525,36 @@ void square_f32(const float *vectors, std::size_t dim, const float *query, const
     }
 }
 
-constexpr Scores kTable{"neon", dot_u8, dot_f16, square_f16, dot_f32, square_f32};
+void looked_up(const std::uint8_t *blocks, std::size_t stride, std::size_t groups, const std::uint8_t *tables,
+               std::size_t count, std::uint16_t *out) {
+    const uint8x16_t nibble = vdupq_n_u8(15);
+    for (std::size_t block = 0; block < count; ++block, blocks += stride, out += kBlock) {
+        for (std::size_t half = 0; half < kBlock; half += 16) {
+            uint16x8_t low = vdupq_n_u16(0), high = low;
+            for (std::size_t group = 0; group < groups; ++group) {
+                const uint8x16_t bytes = vld1q_u8(blocks + group * kBlock + half);
+                const uint8x16_t first = vqtbl1q_u8(vld1q_u8(tables + 32 * group), vandq_u8(bytes, nibble));
+                const uint8x16_t second = vqtbl1q_u8(vld1q_u8(tables + 32 * group + 16), vshrq_n_u8(bytes, 4));
+                const uint8x16_t both = vaddq_u8(first, second);
+                low = vaddw_u8(low, vget_low_u8(both));
+                high = vaddw_u8(high, vget_high_u8(both));
+            }
+            vst1q_u16(out + half, low);
+            vst1q_u16(out + half + 8, high);
+        }
+    }
+}
+
+void estimated(const std::uint16_t *sums, const float *factors, const float *extra, const Line &line, float *out,
+               float *highest) {
+    for (std::size_t i = 0; i < kBlock; ++i) {
+        out[i] = factors[i] * (static_cast<float>(sums[i]) * line.step + line.least) + line.rest;
+        if (extra != nullptr) out[i] += extra[i];
+    }
+    for (std::size_t i = 0; i < kBlock; i += kGlance) highest[i / kGlance] = *std::max_element(out + i, out + i + kGlance);
+}
+
+constexpr Scores kTable{"neon", dot_u8, dot_f16, square_f16, dot_f32, square_f32, looked_up, estimated};
 
 bool runs() { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
 

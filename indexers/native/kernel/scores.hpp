@@ -14,6 +14,11 @@ namespace vss {
 // Rows are padded to a multiple of this many components, so that no implementation has a tail to treat.
 constexpr std::size_t kPad = 32;
 
+// Rows whose sketches stand together.
+constexpr std::size_t kBlock = 32;
+// Rows of whose estimates the highest is noted: it tells of them all whether any will do.
+constexpr std::size_t kGlance = 16;
+
 // A half float's value.
 inline float half_to_float(std::uint16_t half) {
     // Moving the exponent and multiplying by 2^112 makes subnormals right too.
@@ -26,6 +31,11 @@ inline float half_to_float(std::uint16_t half) {
     if (value >= 0x1p16F) value = value > 0x1p16F ? Limits::quiet_NaN() : Limits::infinity();
     return (half & 0x8000) != 0 ? -value : value;
 }
+
+// What makes an estimate of a sum.
+struct Line {
+    float step = 0, least = 0, rest = 0;
+};
 
 // A table of functions for one set of instructions. `rows` are row numbers; a null pointer means 0, 1, 2, ...
 struct Scores {
@@ -44,6 +54,14 @@ struct Scores {
                     std::size_t count, float *out);
     void (*square_f32)(const float *vectors, std::size_t dim, const float *query, const std::int32_t *rows,
                        std::size_t count, float *out);
+    // For each of `count` blocks, `stride` bytes apart, `kBlock` sums of what its rows look up: for each of `groups`
+    // bytes of a row one entry of a table by the lower half, one of the next table by the upper. Tables have 16 entries,
+    // of which no two add up to more than 255.
+    void (*looked_up)(const std::uint8_t *blocks, std::size_t stride, std::size_t groups, const std::uint8_t *tables,
+                      std::size_t count, std::uint16_t *out);
+    // Of `kBlock` such sums: factor x (sum x step + least) + rest + extra (null: none), and the highest of each `kGlance`.
+    void (*estimated)(const std::uint16_t *sums, const float *factors, const float *extra, const Line &line, float *out,
+                      float *highest);
 };
 
 // What this processor can run, the fastest first; the last one is portable C++.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexers.native import _kernel
+from indexers.native.sketches import LEAST_ROWS, sketch_bytes
 from tests.indexers.native.oracle import Array, encode, scores_of
 
 KERNELS = _kernel.kernels()
@@ -47,6 +49,7 @@ class Draw:
             array.flat[self.rng.integers(0, array.size)] = self.one_of(wrong, "id")
         return array
 
+    @np.errstate(over="ignore", invalid="ignore")
     def spoilt(self, array: Array) -> Array:
         """Another type, shape, stride or place."""
         match self.number(0, 150, "spoil"):
@@ -107,6 +110,8 @@ def right(answer: Any, vectors: Array, queries: Array, measure: str, k: int, amo
 def search_hostile(data: st.DataObject) -> None:
     draw = Draw(data)
     count, dim, degree = draw.number(0, 40, "count"), draw.number(1, 70, "dim"), draw.number(0, 6, "degree")
+    if draw.number(0, 9, "many") == 9:
+        count += LEAST_ROWS  # fewer have no sketches
     measure, kernel = draw.one_of(["dot", "euclid"], "measure"), draw.one_of(KERNELS, "kernel")
     vectors = draw.floats(count, dim)
     parts = {
@@ -126,6 +131,11 @@ def search_hostile(data: st.DataObject) -> None:
         searcher = _kernel.Searcher(measure=measure, scale=scale, kernel=kernel, **parts)
     except (ValueError, TypeError):
         return
+    if draw.number(0, 1, "sketched"):
+        rows = -(-count // _kernel.BLOCK) - draw.rarely("hostile blocks")
+        blocks = draw.rng.integers(0, 256, (max(0, rows), sketch_bytes(dim))).astype(np.uint8)
+        with suppress(ValueError, TypeError):
+            searcher.sketch(draw.spoilt(blocks), draw.spoilt(draw.floats(2, dim)))
     graph, entries, vectors = parts["graph"], parts["entries"], parts["vectors"]
     assert ((graph >= -1) & (graph < count)).all(), "ids out of range were taken"
     assert ((entries >= 0) & (entries < count)).all(), "entries out of range were taken"

@@ -1,0 +1,111 @@
+#include "sketches.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+namespace vss {
+namespace {
+
+// Of a normal distribution (J. Max, "Quantizing for minimum distortion", 1960): where levels change, and the levels.
+constexpr float kChange = 0.9816F;
+constexpr float kLevels[4] = {-1.510F, -0.4528F, 0.4528F, 1.510F};
+
+// Two entries are added as bytes.
+constexpr float kMostEntry = 127;
+// And all that a row looks up as two bytes.
+constexpr float kMostSum = 65535;
+
+constexpr std::size_t kPairEntries = 16;
+
+}  // namespace
+
+void sketch(const Codes &codes, const float *means, const float *spreads, std::size_t first, std::size_t count,
+            std::uint8_t *blocks) {
+    const Sketches shape{blocks, means, spreads, codes.dim};
+    const std::size_t groups = shape.groups();
+    for (std::size_t row = first; row < first + count; ++row) {
+        const auto *code = static_cast<const std::uint8_t *>(codes.data) + row * codes.stride;
+        std::uint8_t *block = blocks + row / kBlock * shape.bytes();
+        float square = 0, product = 0;
+        for (std::size_t group = 0; group < groups; ++group) {
+            unsigned bits = 0;
+            for (std::size_t i = 4 * group; i < std::min(4 * group + 4, codes.dim); ++i) {
+                const float value = static_cast<float>(code[i] - 128) - means[i], change = kChange * spreads[i];
+                const unsigned level = static_cast<unsigned>(value >= -change) + static_cast<unsigned>(value >= 0) +
+                                       static_cast<unsigned>(value >= change);
+                bits |= level << (2 * (i % 4));
+                square += value * value;
+                product += value * kLevels[level] * spreads[i];
+            }
+            block[group * kBlock + row % kBlock] = static_cast<std::uint8_t>(bits);
+        }
+        const float factor = product > 0 ? square / product : 1;
+        std::memcpy(block + groups * kBlock + row % kBlock * sizeof factor, &factor, sizeof factor);
+    }
+}
+
+void SketchQuery::prepare(const Sketches &sketches, const Codes &codes, const Query &query) {
+    const std::size_t groups = sketches.groups(), pairs = 2 * groups;
+    const float *vector = query.floats();
+    // A pair's entries lie between minus and plus the sum of what its components are at most.
+    const auto most = [&](std::size_t i) {
+        return i < sketches.dim ? std::fabs(vector[i]) * sketches.spreads[i] * kLevels[3] : 0.0F;
+    };
+    float widest = 0, sum = 0, middle = 0;
+    for (std::size_t i = 0; i < 2 * pairs; i += 2) {
+        const float both = most(i) + most(i + 1);
+        widest = std::max(widest, both);
+        sum += both;
+    }
+    for (std::size_t i = 0; i < sketches.dim; ++i) middle += vector[i] * sketches.means[i];
+    const float entries = std::min(kMostEntry, std::floor(kMostSum / static_cast<float>(pairs)));
+    float steps = widest > 0 ? entries / (2 * widest) : 0.0F;
+    if (!std::isfinite(steps)) steps = 0;
+    tables_.resize(pairs * kPairEntries);
+    for (std::size_t pair = 0; pair < pairs; ++pair) {
+        const std::size_t one = 2 * pair, other = one + 1;
+        const float a = one < sketches.dim ? vector[one] * sketches.spreads[one] * steps : 0;
+        const float b = other < sketches.dim ? vector[other] * sketches.spreads[other] * steps : 0;
+        const float base = (std::fabs(a) + std::fabs(b)) * kLevels[3] + 0.5F;
+        for (std::size_t i = 0; i < 4; ++i) {
+            for (std::size_t j = 0; j < 4; ++j) {
+                const auto entry = static_cast<std::int32_t>(base + a * kLevels[j] + b * kLevels[i]);
+                tables_[pair * kPairEntries + 4 * i + j] = static_cast<std::uint8_t>(entry);
+            }
+        }
+    }
+    line_ = {steps > 0 ? 1 / steps / codes.scale : 0, -sum / codes.scale, middle / codes.scale};
+}
+
+void SketchQuery::estimate(const Scores &scores, const Sketches &sketches, const Codes &codes, std::size_t first,
+                           std::size_t count, float *out, float *highest) const {
+    constexpr std::size_t kBlocks = 8;
+    constexpr float kNothing = -std::numeric_limits<float>::infinity();
+    std::uint16_t sums[kBlocks * kBlock];
+    float factors[kBlock], extra[kBlock];
+    const std::size_t groups = sketches.groups(), blocks = (count + kBlock - 1) / kBlock;
+    for (std::size_t start = 0; start < blocks; start += kBlocks) {
+        const std::size_t some = std::min(kBlocks, blocks - start);
+        const std::uint8_t *block = sketches.block(first / kBlock + start);
+        scores.looked_up(block, sketches.bytes(), groups, tables_.data(), some, sums);
+        for (std::size_t i = 0; i < some; ++i, block += sketches.bytes()) {
+            const std::size_t row = (start + i) * kBlock;
+            std::memcpy(factors, block + groups * kBlock, sizeof factors);
+            const float *more = codes.extra == nullptr ? nullptr : codes.extra + first + row;
+            if (more != nullptr && row + kBlock > count) {
+                std::fill(std::copy(more, more + (count - row), extra), extra + kBlock, kNothing);
+                more = extra;
+            }
+            scores.estimated(sums + i * kBlock, factors, more, line_, out + row, highest + row / kGlance);
+        }
+    }
+    // What stands behind the last row is none.
+    std::fill(out + count, out + blocks * kBlock, kNothing);
+    for (std::size_t at = count / kGlance; at < blocks * kBlock / kGlance; ++at) {
+        highest[at] = *std::max_element(out + at * kGlance, out + (at + 1) * kGlance);
+    }
+}
+
+}  // namespace vss
