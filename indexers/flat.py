@@ -72,3 +72,7 @@ class FlatGrowing:
     def index(self, vectors: Vectors) -> Flat:
         """As `Growing.index`."""
         return Flat(self._spec, vectors)
+
+    def anew(self) -> FlatGrowing:
+        """As `Growing.anew`."""
+        return self

@@ -190,6 +190,9 @@ class Growing(Protocol):
         The first of them are those of the call before, unchanged, and they stay so: the index goes on reading them.
         """
 
+    def anew(self) -> Growing:
+        """One for other vectors, which are expected to be like these."""
+
 
 class Indexers(Protocol):
     """The index backends that are installed; `api.wiring` hands the registry of `indexers` to storage as this."""

@@ -72,7 +72,7 @@ WAIT_SECONDS = 600.0
 class Load:
     """connections: of the queries; seconds: of each loop; repetitions: rounds of both loops."""
 
-    connections: int = 8
+    connections: int = 16
     seconds: float = 20.0
     repetitions: int = 3
 

@@ -58,7 +58,7 @@ def write(
     threads: Annotated[int | None, typer.Option(min=1, help="Of builds and the model.  [default: all cores]")] = None,
     repetitions: Annotated[int, typer.Option(min=1, help="Rounds; in each both of a pair have their turn.")] = 5,
     seconds: Annotated[float, typer.Option(min=0.5, help="Of each loop of the churn.")] = 20.0,
-    connections: Annotated[int, typer.Option(min=1, help="That ask in the loops of the churn.")] = 8,
+    connections: Annotated[int, typer.Option(min=1, help="That ask in the loops of the churn.")] = 16,
     times: Annotated[int, typer.Option(min=1, help="How often the churn replaces every point.")] = 10,
     seed: Annotated[int, typer.Option(help="Of made-up vectors and the choice of texts.")] = 7,
     out: Annotated[Path | None, typer.Option(help="Append the JSON lines to this file, not to stdout.")] = None,

@@ -12,7 +12,7 @@ from indexers.flat import Flat, FlatGrowing
 from indexers.native import _kernel
 from indexers.native.coded import Coded, CodedBuilder
 from indexers.native.codes import searcher_of
-from indexers.native.quantise import Quantiser, choose, some, still_serves, stride_of
+from indexers.native.quantise import Quantiser, choose, codes_as_well, some, still_serves, stride_of
 from indexers.native.sketches import LEAST_ROWS, moments_of, sketch_bytes
 from vss.types import Metric, Vectors
 
@@ -56,12 +56,20 @@ class CodedGrowing:
             arrays |= self._sketch(count)
         return Coded(self._spec, searcher_of(self._spec.metric, arrays, vectors), count)
 
+    def anew(self) -> CodedGrowing:
+        """As `vss.protocols.Growing.anew`: with the same quantiser for as long as it serves."""
+        other = CodedGrowing(self._spec.metric, self._spec.dim)
+        other._quantiser = self._quantiser
+        return other
+
     def _fit(self, vectors: Vectors) -> Quantiser:
         """The quantiser so far where it serves these too, else another one, by which all are coded anew."""
         known, metric = self._quantiser, self._spec.metric
         old, new = some(vectors[: self._fitted]), some(vectors[self._fitted :])
         self._fitted = len(vectors)
         self._moments = None
+        if known is not None and codes_as_well(known, new):
+            return known
         if known is not None and still_serves(known, len(old), np.concatenate((old, new)), metric):
             return known
         self._coded = 0

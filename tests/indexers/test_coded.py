@@ -52,6 +52,19 @@ def test_codes_are_made_anew_for_later_rows_of_another_kind(metric: Metric) -> N
 
 
 @pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("times", "away"), [(1, 0), (0.01, 0), (50, 0), (0.01, 40), (30, 100)])
+def test_what_begins_with_another_ones_codes_serves_whatever_comes(metric: Metric, times: float, away: float) -> None:
+    before = CodedGrowing(metric, 32)
+    before.index(as_vectors(clustered(2_000, 32, 1), 32, metric))
+    later = as_vectors(clustered(2_040, 32, 2) * np.float32(times) + np.float32(away), 32, metric)
+    growing = before.anew()
+    for count in (300, 700, 2_000):
+        # Where floats hardly tell the points apart nobody finds them all.
+        least = min(0.995, recall_of(CodedGrowing(metric, 32), later[:count], later[2_000:], metric))
+        assert recall_of(growing, later[:count], later[2_000:], metric) >= least, count
+
+
+@pytest.mark.parametrize("metric", METRICS)
 def test_the_largest_vectors_that_are_taken_are_found(metric: Metric) -> None:
     points = as_vectors(clustered(2_020, 16, 9) * np.float32(MAX_COMPONENT / 10), 16, metric)
     assert recall_of(CodedGrowing(metric, 16), points[:2_000], points[2_000:], metric) >= 0.999

@@ -298,10 +298,10 @@ def merged(
     if not answers:
         empty = np.zeros(0, np.int64)
         return Found(empty, empty, np.zeros(0, np.float32), reason is None, reason, plans)
-    parts = np.concatenate([np.full(hits.rows.shape[1], number, np.int64) for number, hits in answers])
-    rows = np.concatenate([hits.rows[query] for _, hits in answers])
     scores = np.concatenate([hits.scores[query] for _, hits in answers])
+    rows = np.concatenate([hits.rows[query] for _, hits in answers])
+    parts = np.repeat([number for number, _ in answers], [hits.rows.shape[1] for _, hits in answers])
     # Stable: among equals the part that comes first, and in it what its index put first.
-    order = np.argsort(-scores, kind="stable")
+    order = (-scores).argsort(kind="stable")
     order = order[rows[order] >= 0][:k]
     return Found(parts[order], rows[order], scores[order], reason is None, reason, plans)

@@ -162,7 +162,7 @@ class Collection:
             if manifest.covered_seq != pointer.covered_seq:
                 raise damaged("log.db", f"its pointer covers {pointer.covered_seq}, wanted {manifest.covered_seq}")
         segments = self._open(manifest)
-        live = LivePart(self.schema, list(segments.values()), self._indexers)
+        live = LivePart(self.schema, list(segments.values()), self._indexers, self._live)
         live.apply(operations)
         # Segments that only older views use are freed with the last of those views.
         self._manifest, self._segments, self._live = manifest, segments, live

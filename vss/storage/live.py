@@ -44,10 +44,11 @@ class Overlay:
 class _Buffer:
     """Vectors of one name by live row, doubling as it fills; `has` says which rows have one."""
 
-    def __init__(self, schema: VectorSchema, indexers: Indexers) -> None:
+    def __init__(self, schema: VectorSchema, growing: Growing) -> None:
+        self.schema = schema
         self.data = np.zeros((_FIRST_ROOM, schema.dim), np.float32)
         self.has = np.zeros(_FIRST_ROOM, np.bool_)
-        self._growing: Growing = indexers.growing(schema.metric, schema.dim)
+        self.growing = growing
         self._alone = threading.Lock()
 
     def show(self, rows: int) -> LiveVectors:
@@ -56,7 +57,7 @@ class _Buffer:
 
     def _grow(self, vectors: Vectors) -> Index:
         with self._alone:
-            return self._growing.index(vectors)
+            return self.growing.index(vectors)
 
     def reserve(self, rows: int) -> None:
         """Make room for so many rows."""
@@ -87,9 +88,18 @@ class _Buffer:
 class LivePart:
     """Operations after `covered_seq`, applied in the order of their seq. Not thread-safe: its collection locks."""
 
-    def __init__(self, schema: Schema, segments: Sequence[Segment], indexers: Indexers) -> None:
+    def __init__(
+        self, schema: Schema, segments: Sequence[Segment], indexers: Indexers, before: LivePart | None = None
+    ) -> None:
+        """before: the live part that was sealed, from which it learns what to expect"""
         self._segments = segments
-        self._buffers = {name: _Buffer(vector, indexers) for name, vector in schema.vectors.items()}
+        self._buffers = {
+            name: _Buffer(
+                vector, indexers.growing(vector.metric, vector.dim) if known is None else known.growing.anew()
+            )
+            for name, vector in schema.vectors.items()
+            for known in [None if before is None else before._known(name, vector)]
+        }
         self._keys: list[bytes] = []
         self._payloads: list[bytes] = []
         self._versions: list[int] = []
@@ -100,6 +110,10 @@ class LivePart:
         self._shown = [True] * len(segments)
         self.operations = 0
         self.bytes = 0
+
+    def _known(self, name: str, schema: VectorSchema) -> _Buffer | None:
+        buffer = self._buffers.get(name)
+        return buffer if buffer is not None and buffer.schema == schema else None
 
     @property
     def points(self) -> int:

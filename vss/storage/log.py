@@ -24,6 +24,9 @@ from vss.storage.proof import Row, Witness, damaged, in_order, row_sum
 from vss.storage.sqlite import Committer, connect, storage_errors
 from vss.types import Vectors
 
+TOGETHER = 32
+"""Operations in one statement. Each lets go of the interpreter lock and waits for it again, while others search."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS operations (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -203,24 +206,9 @@ class Log:
         """
         with self._write_lock:
             with self._committer.transaction() as writer:
-                if operations:
-                    writer.executemany(
-                        "INSERT INTO operations (kind, key, vectors, payload, sum) VALUES (?, ?, ?, ?, ?)",
-                        [
-                            (
-                                int(op.kind),
-                                op.key,
-                                op.vectors,
-                                op.payload,
-                                row_sum(int(op.kind), op.key, op.vectors, op.payload),
-                            )
-                            for op in operations
-                        ],
-                    )
-                    last = writer.last_insert_rowid()
-                else:
-                    last = _last_seq(writer)
-                first = last - len(operations) + 1
+                first = _last_seq(writer) + 1
+                _insert(writer, first, operations)
+                last = first + len(operations) - 1
                 keep(writer, answers, first - 1)
             self._witness.write(last, self._turn)
         for seq, operation in enumerate(operations, first):
@@ -375,6 +363,17 @@ def _last_seq(connection: apsw.Connection) -> int:
     for (seq,) in connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'operations'"):
         return int(seq)
     return 0
+
+
+def _insert(writer: apsw.Connection, first: int, operations: Sequence[Operation]) -> None:
+    for start in range(0, len(operations), TOGETHER):
+        some = operations[start : start + TOGETHER]
+        values: list[int | bytes] = []
+        for seq, op in enumerate(some, first + start):
+            kind = int(op.kind)
+            values += seq, kind, op.key, op.vectors, op.payload, row_sum(kind, op.key, op.vectors, op.payload)
+        rows = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(some))
+        writer.execute(f"INSERT INTO operations (seq, kind, key, vectors, payload, sum) VALUES {rows}", values)
 
 
 def _turn(connection: apsw.Connection) -> int:
