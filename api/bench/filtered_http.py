@@ -30,7 +30,7 @@ _LENGTH = b"\r\ncontent-length:"
 @contextmanager
 def served(data: Path) -> Iterator[tuple[str, int]]:
     """Host and port of a server of its own on that data directory."""
-    with process.Server(data, process.choose_port(0), {}, "--no-worker") as server:
+    with process.Server(data, process.choose_port(0), {"VSS_MODELS": "[]"}, "--no-worker") as server:
         yield address(server.url)
 
 

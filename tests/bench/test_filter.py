@@ -22,7 +22,7 @@ def cache() -> Iterator[Path]:
 
 def test_each_shape_of_filter_is_answered_in_each_way_and_drawn(tmp_path: Path, cache: Path) -> None:
     png = tmp_path / "filters.png"
-    arguments = ("filter", "clustered-128", "--n", "6000", "--queries", "4", "--build-threads", "1", "--png", str(png))
+    arguments = ("filter", "clustered-128", "--n", "3000", "--queries", "4", "--build-threads", "1", "--png", str(png))
     arguments = (*arguments, "--http", "--cache", str(cache))
     lines, said = bench(*arguments, "--only", "10%", "--only", "0.1%", "--only", "contrary to the query")
     assert all(set(line) >= ALWAYS for line in lines)

@@ -48,7 +48,10 @@ class TestPq4(IvfSuite):
     params: ClassVar = {"storage": "pq"}
 
 
+@pytest.mark.soak
 class TestPq8(IvfSuite):
+    """Trained for a minute, in which it shows little more than `TestPq4`."""
+
     params: ClassVar = {"storage": "pq", "bits": 8}
 
 
