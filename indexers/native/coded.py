@@ -10,6 +10,7 @@ import numpy as np
 from indexers.native.codes import FILES, MAYBE, MEASURES, read_arrays, searcher_of, write_codes
 from indexers.native.quantise import choose, some
 from indexers.native.scanned import Scanned, rescored
+from indexers.native.sketches import write_sketches
 from indexers.params import corrupt
 from vss.errors import invalid
 from vss.protocols import IndexSpec
@@ -46,7 +47,8 @@ class CodedBuilder:
     def build(self, vectors: Vectors, spec: IndexSpec, out: Path, *, threads: int, progress: Progress) -> None:
         """As `IndexBuilder.build`."""
         quantiser = choose(some(vectors), spec.metric)
-        write_codes(quantiser.blocks(vectors), quantiser, spec.dim, out)
+        codes = write_codes(quantiser.blocks(vectors), quantiser, spec.dim, out)
+        write_sketches(codes, spec.dim, out)
         progress(len(vectors))
 
     def open(self, files: Mapping[str, Path], spec: IndexSpec, vectors: Vectors) -> Coded:

@@ -5,7 +5,7 @@ scales.npy     (4,) float64: codes per unit, the part clipped, the squared error
 centre.npy     (dim,) float32, where one is taken off
 extra.npy      (n,) float32, where a row's score needs more than its code
 
-Beside them stand sketches of the codes (`sketches`).
+Beside them may stand sketches of the codes (`sketches`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from indexers.native import _kernel
 from indexers.native.quantise import BLOCK_ROWS, Quantiser, extra_of, stride_of
 from indexers.native.sketches import FILES as SKETCHES
-from indexers.native.sketches import sketch, write_sketches
+from indexers.native.sketches import sketch
 from indexers.params import corrupt
 from vss.protocols import IndexSpec
 from vss.storage.npy import NpyWriter, map_npy, save_npy
@@ -50,9 +50,7 @@ def write_codes(
     writer.close()
     if quantiser.extra:
         save_npy(out / "extra.npy", np.concatenate(extras))
-    written = map_npy(out / "codes.npy")
-    write_sketches(written, dim, out)
-    return written
+    return map_npy(out / "codes.npy")
 
 
 def kept_blocks(arrays: Mapping[str, NDArray[Any]], kept: Rows) -> Iterator[tuple[NDArray[Any], NDArray[np.float32]]]:

@@ -3,7 +3,8 @@
 sketches.npy  (b, bytes) uint8, blocks of `_kernel.BLOCK` rows (see kernel/sketches.hpp)
 moments.npy   (2, dim) float32, mean and spread of each component of the codes
 
-Only of codes that are bytes: what needs half floats has components that four levels cannot tell apart.
+Only of codes that are bytes: what needs half floats has components that four levels cannot tell apart. And only where
+all rows are scanned: beside a graph they would take a tenth of its memory again, for the few filters that pass most rows.
 """
 
 from __future__ import annotations
