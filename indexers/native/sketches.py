@@ -4,7 +4,7 @@ sketches.npy  (b, bytes) uint8, blocks of `_kernel.BLOCK` rows (see kernel/sketc
 moments.npy   (2, dim) float32, mean and spread of each component of the codes
 
 Only of codes that are bytes: what needs half floats has components that four levels cannot tell apart. And only where
-all rows are scanned: beside a graph they would take a tenth of its memory again, for the few filters that pass most rows.
+all rows are scanned: beside a graph they would take a tenth of its memory, for the few filters that most rows pass.
 """
 
 from __future__ import annotations
