@@ -42,13 +42,18 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cells, "LEAST_ROWS", 1_000)
 
 
-@pytest.fixture(params=[Metric.COSINE, Metric.DOT, Metric.EUCLID])
-def built(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Native, Vectors, Vectors, Metric]:
+@pytest.fixture(scope="module", params=[Metric.COSINE, Metric.DOT, Metric.EUCLID])
+def built(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Native, Vectors, Vectors, Metric]:
     metric = request.param
     vectors = as_vectors(clustered(COUNT, 1), DIM, metric)
     queries = as_vectors(clustered(40, 2), DIM, metric)
     spec = BUILDER.spec(metric, DIM, {})
-    return BUILDER.open(files_of(vectors, metric, tmp_path / "index"), spec, vectors), vectors, queries, metric
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cells, "LEAST_ROWS", 1_000)
+        files = files_of(vectors, metric, tmp_path_factory.mktemp("cells") / "index")
+    return BUILDER.open(files, spec, vectors), vectors, queries, metric
 
 
 def test_looking_at_all_rows_is_a_scan(built: tuple[Native, Vectors, Vectors, Metric]) -> None:
