@@ -300,7 +300,7 @@ def merged(
         return Found(empty, empty, np.zeros(0, np.float32), reason is None, reason, plans)
     scores = np.concatenate([hits.scores[query] for _, hits in answers])
     rows = np.concatenate([hits.rows[query] for _, hits in answers])
-    parts = np.repeat([number for number, _ in answers], [hits.rows.shape[1] for _, hits in answers])
+    parts = np.array([number for number, hits in answers for _ in range(hits.rows.shape[1])], np.int64)
     # Stable: among equals the part that comes first, and in it what its index put first.
     order = (-scores).argsort(kind="stable")
     order = order[rows[order] >= 0][:k]
