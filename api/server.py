@@ -30,6 +30,7 @@ from api import lifeline
 from api.app import App, create_app
 from api.listeners import refuse_new, tcp_socket, unix_socket, waiting
 from api.logs import start_logging, tell
+from api.open_files import allow_open_files
 from api.remote_models import RemoteModels
 from api.run_folder import say_writing
 from api.settings import Settings, read_settings
@@ -190,6 +191,7 @@ def main() -> int:
     """Serve in the role of the environment; the exit code."""
     start_logging()
     lifeline.watch()
+    allow_open_files()
     try:
         serve(read_settings(), _role())
     except VssError as error:

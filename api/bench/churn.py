@@ -45,6 +45,7 @@ from vss.storage.fold import fold
 from vss.storage.manifest import Manifest, artifacts_of
 from vss.storage.merge import due, live_rows, survey
 from vss.storage.publish import until_published
+from vss.storage.staging import live_folders
 from vss.types import Metric, Progress, Scores, Vectors
 
 NAME = "points"
@@ -209,6 +210,9 @@ def replaced(
             time.sleep(0.2)
         manifest = _fold(folder)
         target = DataDir(folder)
+        # A fold of the worker that this one was faster than holds on to what it reads until it notices.
+        while _held(target, manifest.collection) and time.monotonic() < until:
+            time.sleep(0.2)
         collect(target, manifest.collection, JobWriter(target), keep=KEEP)
         kept = _disk(target.collection(manifest.collection))
         collect(target, manifest.collection, JobWriter(target), keep=1)
@@ -314,6 +318,11 @@ def _due(folder: Path) -> bool:
         return manifest is not None and due(survey(manifest, collection.schema, INDEXERS)) is not None
     finally:
         engine.close()
+
+
+def _held(data: DataDir, collection: str) -> bool:
+    """Whether a job holds files of a collection."""
+    return any(live_folders(folder / "staging") for folder in (data.collection(collection), data.path))
 
 
 def _recalls(folder: Path, data: Dataset, truth: Scores) -> dict[str, float]:

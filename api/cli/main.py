@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from api.cli.commands import registry
+from api.open_files import allow_open_files
 from vss.errors import VssError
 
 
@@ -52,6 +53,7 @@ def app() -> None:
     """Run the command line of this process."""
     # As Ctrl-C does: a job that is told to stop keeps what it can go on from, and removes the rest.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    allow_open_files()
     if os.environ.get("VSS_DEBUG"):
         commands(prog_name="vss")
         return
