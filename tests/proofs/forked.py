@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -32,7 +33,7 @@ class Forked:
 
     def send_signal(self, number: int) -> None:
         """Send it a signal, when it runs."""
-        if self.poll() is None:
+        with suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
     def kill(self) -> None:
