@@ -98,6 +98,8 @@ class CodedGrowing:
             self._moments = moments_of(self._codes[:count], self._spec.dim)
             self._sketches = np.zeros((blocks, sketch_bytes(self._spec.dim)), np.uint8)
             self._sketched = 0
-        _kernel.sketch(self._codes, self._sketched, count - self._sketched, self._moments, self._sketches)
-        self._sketched = count
+        if count > self._sketched:
+            rows = count - self._sketched
+            _kernel.sketch(self._codes, self._sketched, rows, self._moments, self._sketches)
+            self._sketched = count
         return {"sketches": self._sketches[: -(-count // int(_kernel.BLOCK))], "moments": self._moments}

@@ -64,6 +64,12 @@ def test_what_begins_with_another_ones_codes_serves_whatever_comes(metric: Metri
         assert recall_of(growing, later[:count], later[2_000:], metric) >= least, count
 
 
+def test_what_was_there_earlier_may_be_asked_for_later() -> None:
+    points, growing = clustered(1_540, 32, 5), CodedGrowing(Metric.EUCLID, 32)
+    for count in (600, 1_500, 1_000, 550, 1_500):
+        assert recall_of(growing, points[:count], points[1_500:], Metric.EUCLID) >= 0.995, count
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_largest_vectors_that_are_taken_are_found(metric: Metric) -> None:
     points = as_vectors(clustered(2_020, 16, 9) * np.float32(MAX_COMPONENT / 10), 16, metric)

@@ -58,8 +58,11 @@ class Differences {
     }
     // Hardly any is more; not finite where there is none.
     double most(double errors) const {
+        return sum_ / count_ + errors * deviation();
+    }
+    double deviation() const {
         const double mean = sum_ / count_;
-        return mean + errors * std::sqrt(std::max(0.0, squares_ / count_ - mean * mean));
+        return std::sqrt(std::max(0.0, squares_ / count_ - mean * mean));
     }
 
   private:
@@ -185,7 +188,7 @@ float Engine::estimate(std::size_t first, std::size_t count, Scratch &scratch) c
 }
 
 float Engine::likely_bar(std::size_t first, std::size_t count, const std::uint8_t *allow, std::size_t wide,
-                         Scratch &scratch) const {
+                         float &apart, Scratch &scratch) const {
     constexpr float kNone = -std::numeric_limits<float>::infinity();
     // At least `wide` estimates are no lower than the `wide`-th of the highest ones, each of a part of the rows.
     const std::size_t glances = (count + kGlance - 1) / kGlance, together = std::max<std::size_t>(1, glances / (8 * wide));
@@ -200,9 +203,16 @@ float Engine::likely_bar(std::size_t first, std::size_t count, const std::uint8_
     std::nth_element(bars.begin(), last, bars.end(), std::greater<float>());
     Best &best = scratch.exact;
     best.start(wide);
-    each_likely(first, count, allow, 0, scratch, [least = *last] { return least; },
-                [&best](float score, std::int32_t row) { best.offer(score, row); });
-    return best.rows().size() < wide ? kNone : best.least();
+    Differences differences;
+    each_likely(first, count, allow, 0, scratch, [least = *last] { return least; }, [&](float score, std::int32_t row) {
+        best.offer(score, row);
+        const float estimated = scratch.estimates[static_cast<std::size_t>(row) - first];
+        differences.add(static_cast<double>(score) - static_cast<double>(estimated));
+    });
+    if (best.rows().size() < wide) return kNone;
+    // The estimates of the best are too high on the average, as the best were chosen by them; how much they vary counts.
+    apart = std::max(apart, static_cast<float>(kSketchErrors * differences.deviation()));
+    return best.least();
 }
 
 void Engine::scan(const float *query, const std::int32_t *rows, std::size_t first, std::size_t count,
@@ -211,11 +221,11 @@ void Engine::scan(const float *query, const std::int32_t *rows, std::size_t firs
     scratch.query.prepare(codes_, query);
     Best &coded = scratch.coded;
     const std::size_t most = beam_width(0, answer.k, count), wide = beam_width(rescore_rows, answer.k, count);
-    const bool sketched = rows == nullptr && sketches_.blocks != nullptr && count >= kSketched && first % kBlock == 0;
-    const float apart = sketched ? estimate(first, count, scratch) : 0;
+    bool sketched = rows == nullptr && sketches_.blocks != nullptr && count >= kSketched && first % kBlock == 0;
+    float apart = sketched ? estimate(first, count, scratch) : 0;
     // Those of the others that are better than some of these are looked for from the beginning.
-    const float from = sketched ? likely_bar(first, count, allow, wide, scratch)
-                                : -std::numeric_limits<float>::infinity();
+    const float none = -std::numeric_limits<float>::infinity();
+    float from = sketched ? likely_bar(first, count, allow, wide, apart, scratch) : none;
     const auto each_above = [&](auto bar, auto offer) {
         if (sketched) {
             each_likely(first, count, allow, apart, scratch, bar, offer);
@@ -225,9 +235,18 @@ void Engine::scan(const float *query, const std::int32_t *rows, std::size_t firs
             });
         }
     };
-    coded.start(wide);
-    each_above([&coded, from] { return std::max(coded.bar(), from); },
-               [&coded](float score, std::int32_t row) { coded.offer(score, row); });
+    const auto find = [&] {
+        coded.start(wide);
+        each_above([&coded, from] { return std::max(coded.bar(), from); },
+                   [&coded](float score, std::int32_t row) { coded.offer(score, row); });
+    };
+    find();
+    if (from > none && coded.rows().size() < wide) {
+        // There are so many that score as much: the estimates mislead.
+        sketched = false;
+        from = none;
+        find();
+    }
     keep_best(query, most, scratch, [&](auto add) {
         for (const Met &one : coded.rows()) add(one.row);
     });

@@ -84,9 +84,10 @@ class Engine {
     // Into `scratch.estimates` what sketches say of `count` rows from `first` on; what a row's score by codes is hardly
     // ever above that.
     float estimate(std::size_t first, std::size_t count, Scratch &scratch) const;
-    // The worst score by codes of the `wide` rows with the best estimates, of those that `allow` lets through; -inf where
-    // there are fewer.
-    float likely_bar(std::size_t first, std::size_t count, const std::uint8_t *allow, std::size_t wide,
+    // The worst score by codes of the `wide` rows with about the best estimates, of those that `allow` lets through; -inf
+    // where there are fewer. `apart` becomes what codes are hardly further from the estimates of these either: their
+    // errors grow with the rows' lengths, and the best may be the longest.
+    float likely_bar(std::size_t first, std::size_t count, const std::uint8_t *allow, std::size_t wide, float &apart,
                      Scratch &scratch) const;
     // Answers with the best by exact scores of what the beam holds.
     void rescore(const float *query, Scratch &scratch, Answer answer) const;

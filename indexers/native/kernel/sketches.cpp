@@ -63,7 +63,9 @@ void SketchQuery::prepare(const Sketches &sketches, const Codes &codes, const Qu
     const float entries = std::min(kMostEntry, std::floor(kMostSum / static_cast<float>(pairs)));
     float steps = widest > 0 ? entries / (2 * widest) : 0.0F;
     if (!std::isfinite(steps)) steps = 0;
-    tables_.resize(pairs * kPairEntries);
+    tables_.assign(pairs * kPairEntries, 0);
+    line_ = {0, 0, middle / codes.scale};
+    if (!(steps > 0)) return;
     for (std::size_t pair = 0; pair < pairs; ++pair) {
         const std::size_t one = 2 * pair, other = one + 1;
         const float a = one < sketches.dim ? vector[one] * sketches.spreads[one] * steps : 0;
@@ -76,7 +78,8 @@ void SketchQuery::prepare(const Sketches &sketches, const Codes &codes, const Qu
             }
         }
     }
-    line_ = {steps > 0 ? 1 / steps / codes.scale : 0, -sum / codes.scale, middle / codes.scale};
+    line_.step = 1 / steps / codes.scale;
+    line_.least = -sum / codes.scale;
 }
 
 void SketchQuery::estimate(const Scores &scores, const Sketches &sketches, const Codes &codes, std::size_t first,

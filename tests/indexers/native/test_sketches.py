@@ -106,6 +106,48 @@ def test_sketches_that_say_nothing_hide_nothing(measure: str) -> None:
         np.testing.assert_equal(searcher.scan_range(queries, 9, 40, 0, count), wanted)
 
 
+def test_estimates_that_mislead_hide_nothing() -> None:
+    """Nearly all rows are alike, so that nothing tells the others from them, and these are the best or the worst."""
+    count, dim = 5_000, 64
+    random = np.random.default_rng(3)
+    vectors = np.repeat(random.integers(-3, 4, (1, dim)), count, axis=0).astype(np.float32)
+    other = random.choice(
+        np.setdiff1d(np.arange(count), np.linspace(0, count - 1, 1_024).astype(int)), 40, replace=False
+    )
+    vectors[other] = random.integers(-3, 4, dim)
+    given = small(vectors, "dot", graph=np.zeros((count, 8), np.int32))
+    searcher = given.searcher()
+    searcher.sketch(*sketched(given.codes, dim))
+    queries = np.stack((vectors[other[0]] - vectors[0], vectors[0] - vectors[other[0]]))
+    for wanted in (9, 60):
+        truth = best(queries, vectors, "dot", wanted, np.arange(count))
+        np.testing.assert_equal(searcher.scan_range(queries, wanted, 40, 0, count), truth)
+
+
+def test_the_longest_rows_are_found_under_dot() -> None:
+    random = np.random.default_rng(4)
+    vectors = random.standard_normal((20_000, 64)).astype(np.float32)
+    vectors[random.choice(20_000, 200, replace=False)] *= 8
+    queries = random.standard_normal((100, 64)).astype(np.float32)
+    given = small(vectors, "dot", graph=np.zeros((20_000, 8), np.int32))
+    scale = 127 / float(np.abs(vectors).max())
+    codes = np.full((20_000, 64), 128, np.uint8) + np.rint(vectors * scale).astype(np.int8).view(np.uint8)
+    searcher = given.searcher(codes=codes, scale=scale)
+    searcher.sketch(*sketched(codes, 64))
+    truth = exact_search(queries, vectors, 10, Metric.DOT).rows
+    assert recall_at(searcher.scan_range(queries, 10, 20, 0, 20_000)[0], truth) >= 0.998
+
+
+def test_a_query_beyond_all_floats_is_answered() -> None:
+    vectors = clustered(1_000, 16, 3) * np.float32(1e3)
+    given = small(vectors, "dot", graph=np.zeros((1_000, 8), np.int32))
+    searcher = given.searcher()
+    searcher.sketch(*sketched(given.codes, 16))
+    with np.errstate(over="ignore"):
+        rows, _ = searcher.scan_range(np.full((1, 16), 3e38, np.float32), 5, 20, 0, 1_000)
+    assert len(set(rows[0].tolist()) - {-1}) == 5
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_built_and_grown_ones_have_them_and_find_what_there_is(metric: Metric, tmp_path: Path) -> None:
     points = as_vectors(clustered(4_100, 64, 5, centres=60), 64, metric)
