@@ -545,16 +545,8 @@ void looked_up(const std::uint8_t *blocks, std::size_t stride, std::size_t group
     }
 }
 
-void estimated(const std::uint16_t *sums, const float *factors, const float *extra, const Line &line, float *out,
-               float *highest) {
-    for (std::size_t i = 0; i < kBlock; ++i) {
-        out[i] = factors[i] * (static_cast<float>(sums[i]) * line.step + line.least) + line.rest;
-        if (extra != nullptr) out[i] += extra[i];
-    }
-    for (std::size_t i = 0; i < kBlock; i += kGlance) highest[i / kGlance] = *std::max_element(out + i, out + i + kGlance);
-}
-
-constexpr Scores kTable{"neon", dot_u8, dot_f16, square_f16, dot_f32, square_f32, looked_up, estimated};
+constexpr Scores kTable{"neon",  dot_u8,     dot_f16,   square_f16,
+                        dot_f32, square_f32, looked_up, portable::estimated};
 
 bool runs() { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
 
