@@ -64,14 +64,16 @@ class CodedGrowing:
 
     def _fit(self, vectors: Vectors) -> Quantiser:
         """The quantiser so far where it serves these too, else another one, by which all are coded anew."""
-        known, metric = self._quantiser, self._spec.metric
-        old, new = some(vectors[: self._fitted]), some(vectors[self._fitted :])
+        known, metric, fitted = self._quantiser, self._spec.metric, self._fitted
         self._fitted = len(vectors)
         self._moments = None
-        if known is not None and codes_as_well(known, new):
-            return known
-        if known is not None and still_serves(known, len(old), np.concatenate((old, new)), metric):
-            return known
+        if known is not None:
+            new = some(vectors[fitted:])
+            if codes_as_well(known, new):
+                return known
+            old = some(vectors[:fitted])
+            if still_serves(known, len(old), np.concatenate((old, new)), metric):
+                return known
         self._coded = 0
         return choose(some(vectors), metric)
 

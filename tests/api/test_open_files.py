@@ -12,29 +12,28 @@ import psutil
 from tests.api.server_process import ServerProcess
 
 FEW = 256
+MOST = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+BEGINS_WITH_FEW = f"import os, resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({FEW}, {MOST}))\n"
 
 
 def test_a_server_raises_its_limit(tmp_path: Path) -> None:
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-
     def spawn(environment: dict[str, str], said: Path) -> subprocess.Popen[bytes]:
-        limit = f"import os, resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({FEW}, {most})); "
         run = f"os.execv({sys.executable!r}, [{sys.executable!r}, '-m', 'api.server'])"
         with open(said, "ab") as log:
-            return subprocess.Popen([sys.executable, "-c", limit + run], env=environment, stdout=log, stderr=log)
+            return subprocess.Popen(
+                [sys.executable, "-c", BEGINS_WITH_FEW + run], env=environment, stdout=log, stderr=log
+            )
 
     server = ServerProcess(tmp_path / "data", spawn)
     try:
-        assert psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_NOFILE) == (most, most)
+        assert psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_NOFILE) == (MOST, MOST)
     finally:
         server.stop()
 
 
 def test_a_command_raises_its_limit() -> None:
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     show = "from api.cli.main import app\ntry: app()\nfinally: print(resource.getrlimit(resource.RLIMIT_NOFILE))"
-    limit = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({FEW}, {most}))\n"
     done = subprocess.run(
-        [sys.executable, "-c", limit + show, "--help"], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", BEGINS_WITH_FEW + show, "--help"], capture_output=True, text=True, check=True, timeout=60
     )
-    assert done.stdout.endswith(f"({most}, {most})\n")
+    assert done.stdout.endswith(f"({MOST}, {MOST})\n")

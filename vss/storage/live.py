@@ -44,11 +44,16 @@ class Overlay:
 class _Buffer:
     """Vectors of one name by live row, doubling as it fills; `has` says which rows have one."""
 
-    def __init__(self, schema: VectorSchema, growing: Growing) -> None:
-        self.schema = schema
+    def __init__(self, schema: VectorSchema, indexers: Indexers, before: _Buffer | None) -> None:
+        """before: one that was sealed, from which an index of like vectors learns what to expect"""
+        self._schema = schema
         self.data = np.zeros((_FIRST_ROOM, schema.dim), np.float32)
         self.has = np.zeros(_FIRST_ROOM, np.bool_)
-        self.growing = growing
+        self._growing: Growing
+        if before is not None and before._schema == schema:
+            self._growing = before._growing.anew()
+        else:
+            self._growing = indexers.growing(schema.metric, schema.dim)
         self._alone = threading.Lock()
 
     def show(self, rows: int) -> LiveVectors:
@@ -57,7 +62,7 @@ class _Buffer:
 
     def _grow(self, vectors: Vectors) -> Index:
         with self._alone:
-            return self.growing.index(vectors)
+            return self._growing.index(vectors)
 
     def reserve(self, rows: int) -> None:
         """Make room for so many rows."""
@@ -91,14 +96,11 @@ class LivePart:
     def __init__(
         self, schema: Schema, segments: Sequence[Segment], indexers: Indexers, before: LivePart | None = None
     ) -> None:
-        """before: the live part that was sealed, from which it learns what to expect"""
+        """before: the live part that was sealed"""
         self._segments = segments
-        self._buffers = {
-            name: _Buffer(
-                vector, indexers.growing(vector.metric, vector.dim) if known is None else known.growing.anew()
-            )
-            for name, vector in schema.vectors.items()
-            for known in [None if before is None else before._known(name, vector)]
+        sealed: dict[str, _Buffer] = {} if before is None else before._buffers
+        self._buffers: dict[str, _Buffer] = {
+            name: _Buffer(vector, indexers, sealed.get(name)) for name, vector in schema.vectors.items()
         }
         self._keys: list[bytes] = []
         self._payloads: list[bytes] = []
@@ -110,10 +112,6 @@ class LivePart:
         self._shown = [True] * len(segments)
         self.operations = 0
         self.bytes = 0
-
-    def _known(self, name: str, schema: VectorSchema) -> _Buffer | None:
-        buffer = self._buffers.get(name)
-        return buffer if buffer is not None and buffer.schema == schema else None
 
     @property
     def points(self) -> int:

@@ -47,6 +47,16 @@ inline bool any_reaches(const float *scores, std::size_t count, float least) {
     return reached != 0;
 }
 
+// Up to `kSampled` of listed rows (null: of `count` from `first` on), taken evenly; how many there are.
+std::size_t taken_evenly(const std::int32_t *rows, std::size_t first, std::size_t count, std::int32_t *out) {
+    const std::size_t size = std::min(kSampled, count);
+    for (std::size_t i = 0; i < size; ++i) {
+        const std::size_t place = i * count / size;
+        out[i] = rows == nullptr ? static_cast<std::int32_t>(first + place) : rows[place];
+    }
+    return size;
+}
+
 // How far one kind of score is above another.
 class Differences {
   public:
@@ -177,10 +187,10 @@ float Engine::estimate(std::size_t first, std::size_t count, Scratch &scratch) c
     scratch.sketch.estimate(scores_, sketches_, codes_, first, count, scratch.estimates.data(), scratch.highest.data());
     std::int32_t rows[kSampled], sums[kSampled];
     float coded[kSampled];
-    for (std::size_t i = 0; i < kSampled; ++i) rows[i] = static_cast<std::int32_t>(first + i * count / kSampled);
-    scratch.query.score(scores_, codes_, rows, kSampled, sums, coded);
+    const std::size_t size = taken_evenly(nullptr, first, count, rows);
+    scratch.query.score(scores_, codes_, rows, size, sums, coded);
     Differences apart;
-    for (std::size_t i = 0; i < kSampled; ++i) {
+    for (std::size_t i = 0; i < size; ++i) {
         const float estimated = scratch.estimates[static_cast<std::size_t>(rows[i]) - first];
         apart.add(static_cast<double>(coded[i]) - static_cast<double>(estimated));
     }
@@ -292,12 +302,8 @@ void Engine::keep_best(const float *query, std::size_t most, Scratch &scratch, A
 
 double Engine::most_off(const float *query, const std::int32_t *rows, std::size_t first, std::size_t count,
                         Scratch &scratch) const {
-    const std::size_t size = std::min(kSampled, count);
-    scratch.reserve(size);
-    for (std::size_t i = 0; i < size; ++i) {
-        const std::size_t place = i * count / size;
-        scratch.rows[i] = rows == nullptr ? static_cast<std::int32_t>(first + place) : rows[place];
-    }
+    scratch.reserve(kSampled);
+    const std::size_t size = taken_evenly(rows, first, count, scratch.rows.data());
     float coded[kSampled];
     scratch.query.score(scores_, codes_, scratch.rows.data(), size, scratch.sums.data(), coded);
     measure_exactly(query, size, scratch);
