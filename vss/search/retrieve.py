@@ -14,6 +14,7 @@ import numpy as np
 from vss.distance import exact_search
 from vss.filters import Condition
 from vss.protocols import Deadline, probes, scans
+from vss.search.coalesce import Coalescing
 from vss.search.plan import LISTED_SHARE, Method, Plan, plan_part, predicted_ms
 from vss.storage.bounds import told
 from vss.storage.segment import Segment, SegmentVectors
@@ -31,6 +32,9 @@ LATE = "deadline"
 
 MAX_PLANS = 64
 """Kinds of searches without a filter whose plans a view keeps."""
+
+MAX_TOGETHER = 16
+"""Queries that are searched together at most."""
 
 FILTER_MS_PER_LIVE_ROW = 0.003
 FILTER_MS_PER_ROW = 0.0001
@@ -91,6 +95,9 @@ class Found:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+
+_TOGETHER: Coalescing[Found] = Coalescing()
 
 
 def search(
@@ -177,11 +184,13 @@ async def search_async(
     recall: float | None = None,
     deadline: Deadline = NO_DEADLINE,
 ) -> list[Found]:
-    """`search`, away from the event loop when it would hold it for more than `LOOP_MS`."""
+    """`search`, away from the event loop when it would hold it for more than `LOOP_MS`.
+
+    Single queries without a filter that come to this in one turn of the loop are searched together.
+    """
     work = partial(
         search,
         view,
-        queries,
         using=using,
         k=k,
         where=where,
@@ -190,9 +199,13 @@ async def search_async(
         recall=recall,
         deadline=deadline,
     )
-    if len(queries) * cost_ms(view, using, where, exact=exact) > LOOP_MS:
-        return await asyncio.to_thread(work)
-    return work()
+    cost = cost_ms(view, using, where, exact=exact)
+    if len(queries) * cost > LOOP_MS:
+        return await asyncio.to_thread(work, queries)
+    if len(queries) > 1 or where is not None or deadline.at is not None:
+        return work(queries)
+    most = MAX_TOGETHER if MAX_TOGETHER * cost <= LOOP_MS else int(LOOP_MS / cost)
+    return [await _TOGETHER.answer((view, using, k, exact, effort, recall), queries, most, work)]
 
 
 def cost_ms(view: View, using: str, where: Condition | None, *, exact: bool) -> float:
