@@ -49,6 +49,21 @@ def test_when_a_fold_is_due(merge: Merge, is_due: bool) -> None:
     assert (due(merge) is not None) == is_due
 
 
+@pytest.mark.parametrize(
+    ("merge", "is_due"),
+    [
+        (Merge(points=8_000, segments=2, unindexed=8_000), False),
+        (Merge(points=40_000, segments=2, unindexed=20_000), True),
+        (Merge(points=40_000, segments=2, dead=19_999), False),
+        (Merge(points=40_000, segments=2, dead=20_000), True),
+        (Merge(points=7_000, segments=PILE), True),
+    ],
+)
+def test_while_writes_go_on_more_has_to_gather(merge: Merge, is_due: bool) -> None:
+    assert due(merge) is not None
+    assert (due(merge, settled=False) is not None) == is_due
+
+
 def generation(*segments: tuple[int, str], metric: Metric = Metric.COSINE, deleted: int = 0) -> tuple[Manifest, Schema]:
     """A manifest of segments of so many rows and that kind of index; each has `deleted` tombstones beside them."""
     schema = Schema(vectors={"": VectorSchema(dim=DIM, metric=metric)})

@@ -51,6 +51,9 @@ LONGEST_PAUSE_SECONDS = 600.0
 REFUSED_SECONDS = 10.0
 """How often a collection is looked at whose last build was refused."""
 
+BUSY_SECONDS = 10.0
+"""Writes go on where a generation follows another within this time, and for as long after (`vss.storage.merge.due`)."""
+
 BEHIND_ROWS = 3 * UNINDEXED_ROWS
 """Points that wait for an index and are scanned by every query, past which a build does not pause."""
 
@@ -68,6 +71,8 @@ class _Watched:
 
     seen:  (data version, generation, schema) that needed nothing
     collected: generation up to which garbage was collected
+    met:   the generation that was found last, and when (`time.monotonic`)
+    busy:  moment until which its collection is being written
     again: moment (`time.monotonic`) before which it is left alone
     mended: the list of damaged files that was dealt with
     """
@@ -75,6 +80,8 @@ class _Watched:
     collection: Collection | None = None
     version: int = -1
     collected: int = 0
+    met: tuple[int, float] = (0, -BUSY_SECONDS)
+    busy: float = 0.0
     seen: tuple[int, Schema] | None = None
     failures: int = 0
     again: float = 0.0
@@ -222,7 +229,14 @@ class Worker:
         collection.change_schema(entry.schema)
         manifest = collection.current()
         assert manifest is not None
-        reason = due(survey(manifest, entry.schema, self._indexers))
+        now = time.monotonic()
+        if watched.met[0] != generation:
+            watched.busy = now + BUSY_SECONDS if now - watched.met[1] < BUSY_SECONDS else 0.0
+            watched.met = generation, now
+        merge = survey(manifest, entry.schema, self._indexers)
+        reason = due(merge, settled=now >= watched.busy)
+        if reason is None and due(merge) is not None:
+            return  # once writes have ceased, or there is more to do
         if reason is not None:
             if self._fold(entry, collection, manifest, reason):
                 watched.failures = 0

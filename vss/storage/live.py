@@ -46,14 +46,15 @@ class _Buffer:
 
     def __init__(self, schema: VectorSchema, indexers: Indexers, before: _Buffer | None) -> None:
         """before: one that was sealed, from which an index of like vectors learns what to expect"""
-        self._schema = schema
-        self.data = np.zeros((_FIRST_ROOM, schema.dim), np.float32)
-        self.has = np.zeros(_FIRST_ROOM, np.bool_)
-        self._growing: Growing
-        if before is not None and before._schema == schema:
-            self._growing = before._growing.anew()
-        else:
-            self._growing = indexers.growing(schema.metric, schema.dim)
+        sealed = before if before is not None and before._schema == schema else None
+        # It will be about as full as the one before; memory that is never written to takes none.
+        room = _FIRST_ROOM if sealed is None else len(sealed.has)
+        self._schema: VectorSchema = schema
+        self.data: Vectors = np.zeros((room, schema.dim), np.float32)
+        self.has: Mask = np.zeros(room, np.bool_)
+        self._growing: Growing = (
+            indexers.growing(schema.metric, schema.dim) if sealed is None else sealed._growing.anew()
+        )
         self._alone = threading.Lock()
 
     def show(self, rows: int) -> LiveVectors:
@@ -66,10 +67,14 @@ class _Buffer:
 
     def reserve(self, rows: int) -> None:
         """Make room for so many rows."""
-        while rows > len(self.has):
+        before = room = len(self.has)
+        while room < rows:
+            room *= 2
+        if room > before:
             # New arrays, so that snapshots keep reading the old ones.
-            self.data = np.concatenate([self.data, np.zeros_like(self.data)])
-            self.has = np.concatenate([self.has, np.zeros_like(self.has)])
+            data, has = np.zeros((room, self._schema.dim), np.float32), np.zeros(room, np.bool_)
+            data[:before], has[:before] = self.data, self.has
+            self.data, self.has = data, has
 
     def put_all(self, start: int, vectors: Vectors) -> None:
         """Take `(n, dim)` for the rows from `start` on."""

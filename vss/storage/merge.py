@@ -53,8 +53,11 @@ class Merge:
     dead: int = 0
 
 
-def due(merge: Merge) -> str | None:
+def due(merge: Merge, *, settled: bool = True) -> str | None:
     """Why a fold is worth its work now, or None.
+
+    settled: whether writes have ceased. Where they go on a fold would soon be due again, and what waits for it costs
+             queries less: of 20,000 points as much as walking their graph. More has to gather then.
 
     Every reason is about as much new as the fold has to write: so many new points, so many segments that become one,
     so many rows that go. As `to_merge` leaves large segments alone until enough has gathered beside them, each point is
@@ -62,11 +65,12 @@ def due(merge: Merge) -> str | None:
     takes its own reason away, so it is never repeated for nothing. Points without an index stay bounded: past
     `UNINDEXED_ROWS` they are always due. Where exact search is the index, nothing is unindexed, and only piles count.
     """
-    if merge.unindexed and merge.unindexed >= min(UNINDEXED_ROWS, UNINDEXED_SHARE * merge.points):
+    enough = min(UNINDEXED_ROWS, UNINDEXED_SHARE * merge.points) if settled else UNINDEXED_ROWS
+    if merge.unindexed and merge.unindexed >= enough:
         return f"{merge.unindexed:,} points have no index"
     if merge.segments >= PILE:
         return f"{merge.segments} segments can be one"
-    if merge.dead >= DEAD_ROWS:
+    if merge.dead >= (DEAD_ROWS if settled else UNINDEXED_ROWS):
         return f"{merge.dead:,} rows are deleted or replaced"
     return None
 
