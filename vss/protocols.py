@@ -125,6 +125,20 @@ class Prober(Protocol):
         among: rising `(r,)` rows, or a mask `(n,)`
         """
 
+    def gather(self, rows: NDArray[np.int32]) -> Gathered | None:
+        """What makes looking at all of these `(r,)` rows cheap from now on; None where nothing does."""
+
+
+class Gathered(Protocol):
+    """Some rows of an index, made ready to be looked at often. Thread-safe; it outlives a closed index."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+
+    def search(self, queries: Vectors, k: int) -> Hits:
+        """As `Scanner.scan` of these rows."""
+
 
 _probing: dict[type, bool] = {}
 

@@ -2,12 +2,14 @@
 
 settled   what raw FAISS and the collection spend, where nothing is filtered
 truths    the true neighbours within each filter
-measure   a shape: every query with a filter of its own, which is new, later hot, then by each plan alone
+measure   a shape: every query with a filter of its own, which is new, comes again, is hot, then by each plan
+          alone
 bars      what the figures of a shape are held to
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +28,7 @@ from vss.filters import Condition
 from vss.protocols import probes
 from vss.recall import recall_by_score
 from vss.schema import DEFAULT_VECTOR
+from vss.search.hot import GATHERING
 from vss.search.plan import Method
 from vss.search.retrieve import search
 from vss.storage.segment import Segment
@@ -41,7 +44,11 @@ filter comes back after others."""
 MARGIN = 8
 """Candidates of the truth that are scored again: a matrix product rounds."""
 
-UNFILTERED, NEW, HOT, BITMAP = "raw FAISS, no filter", "filter new", "filter hot", "raw FAISS, bitmap"
+OFTEN = 256
+"""Times that a filter is asked for before it is measured as a hot one, or until its rows were gathered."""
+
+UNFILTERED, BITMAP = "raw FAISS, no filter", "raw FAISS, bitmap"
+NEW, AGAIN, HOT = "filter new", "filter again", "filter hot"
 OWN = "no filter"
 
 RECALL_BAR = 0.95
@@ -135,14 +142,18 @@ def measure(view: View, data: Dataset, drawn: Drawn, raw: RawFiltered, efforts: 
     answers: dict[str, list[NDArray[np.int64]]] = {}
     methods = methods_of(segment)
     for some in _blocks(len(data.queries)):
+        planned = partial(_asked, view, data, drawn, efforts.ours, None)
         ways: dict[str, Callable[[int], NDArray[np.int64]]] = {
             UNFILTERED: lambda row: raw.rows(data.queries[row : row + 1], K)[0],
             OWN: partial(_asked, view, data, None, efforts.ours, None),
-            NEW: partial(_asked, view, data, drawn, efforts.ours, None),
-            HOT: partial(_asked, view, data, drawn, efforts.ours, None),
+            NEW: planned,
+            AGAIN: planned,
+            HOT: planned,
             **{alone(one): partial(_asked, view, data, drawn, efforts.ours, one) for one in methods},
         }
         for way, ask in ways.items():
+            if way == HOT:
+                _heated(view, data, drawn, efforts.ours, some)
             _timed(measured, answers, way, ask, some)
         masks = [np.array(segment.mask(drawn.filters[row])) for row in some]
         allowed = partial(_allowed, raw, data, dict(zip(some, masks, strict=True)))
@@ -151,6 +162,28 @@ def measure(view: View, data: Dataset, drawn: Drawn, raw: RawFiltered, efforts: 
         if way not in (UNFILTERED, OWN):
             measured.recall[way] = _recall(data, np.concatenate([_padded(one) for one in rows]), drawn.true)
     return measured
+
+
+def _heated(view: View, data: Dataset, drawn: Drawn, effort: int, some: range) -> None:
+    """Ask by these filters until they are hot; at last by one after the other, with the queries of others."""
+    part, segment = view.parts[0], _segment(view)
+
+    def ask(row: int, query: int) -> None:
+        one = data.queries[query : query + 1]
+        search(view, one, using=DEFAULT_VECTOR, k=K, where=drawn.filters[row], effort=effort)
+
+    for row in some:
+        for turn in range(OFTEN):
+            ask(row, some[turn % len(some)])
+            known = segment.known(DEFAULT_VECTOR, drawn.filters[row], part.alive)
+            if known is not None and known.wasted is None:
+                break
+    for thread in threading.enumerate():
+        if thread.name == GATHERING:
+            thread.join()
+    for turn in range(1, len(some)):
+        for place, row in enumerate(some):
+            ask(row, some[(place + turn) % len(some)])
 
 
 def methods_of(segment: Segment) -> list[Method]:
@@ -224,7 +257,7 @@ def bars(measured: Measured) -> list[Bar]:
     def at_most(name: str, value: float | None, bar: float) -> Bar:
         return Bar(name, None if value is None else round(value, 3), bar, value is None or value <= bar)
 
-    least = min(measured.recall[NEW], measured.recall[HOT])
+    least = min(measured.recall[way] for way in (NEW, AGAIN, HOT))
     fastest = min(
         (way for way in measured.recall if way.endswith(" alone") and measured.recall[way] >= RECALL_BAR),
         key=lambda way: float(np.median(measured.microseconds[way])),
@@ -234,7 +267,7 @@ def bars(measured: Measured) -> list[Bar]:
         Bar("recall", round(least, 4), RECALL_BAR, least >= RECALL_BAR),
         at_most("new over unfiltered", measured.over(NEW), NEW_BAR),
         at_most("hot over unfiltered", measured.over(HOT), HOT_BAR),
-        at_most("hot over the fastest plan", measured.over(HOT, fastest) if fastest else None, FASTEST_BAR),
+        at_most("again over the fastest plan", measured.over(AGAIN, fastest) if fastest else None, FASTEST_BAR),
     ]
     if measured.http is not None:
         found.append(at_most("HTTP over unfiltered", measured.http, HTTP_BAR))

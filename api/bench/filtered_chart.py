@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from api.bench.filter_cases import Case
-from api.bench.filtered import BITMAP, HOT, NEW, Measured, ways_of
+from api.bench.filtered import AGAIN, BITMAP, HOT, NEW, Measured, ways_of
 from vss.errors import Code, VssError
 
-_COLORS = {NEW: "C0", HOT: "C2", BITMAP: "C3"}
+_COLORS = {NEW: "C0", AGAIN: "C1", HOT: "C2", BITMAP: "C3"}
 
 
 def draw(path: Path, title: str, found: Sequence[tuple[Case, Measured]]) -> None:

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from api.bench.dataset import Dataset, K
-from api.bench.filtered import HOT, NEW, OWN, Drawn, Efforts
+from api.bench.filtered import AGAIN, NEW, OWN, Drawn, Efforts
 from api.bench.filtered_store import NAME
 from api.bench.http_client import request
 from api.bench.load import address
@@ -36,14 +36,14 @@ def served(data: Path) -> Iterator[tuple[str, int]]:
 
 def measure(place: tuple[str, int], data: Dataset, drawn: Drawn, efforts: Efforts) -> dict[str, list[float]]:
     """Microseconds of each request of a shape: without a filter, with a new one, and with that again."""
-    times: dict[str, list[float]] = {OWN: [], NEW: [], HOT: []}
+    times: dict[str, list[float]] = {OWN: [], NEW: [], AGAIN: []}
     with socket.create_connection(place) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for start in range(0, len(data.queries), TOGETHER):
             rows = range(start, min(start + TOGETHER, len(data.queries)))
             plain = [_request(place, data.queries[row], efforts, None) for row in rows]
             filtered = [_request(place, data.queries[row], efforts, drawn.filters[row]) for row in rows]
-            for way, messages in ((OWN, plain), (NEW, filtered), (HOT, filtered)):
+            for way, messages in ((OWN, plain), (NEW, filtered), (AGAIN, filtered)):
                 for message in messages:
                     began = time.perf_counter()
                     _ask(connection, message)
@@ -52,8 +52,8 @@ def measure(place: tuple[str, int], data: Dataset, drawn: Drawn, efforts: Effort
 
 
 def over(times: dict[str, list[float]]) -> float:
-    """The slower of the medians with a filter, new and hot, over that without."""
-    return max(float(np.median(times[way]) / np.median(times[OWN])) for way in (NEW, HOT))
+    """The slower of the medians with a filter, new and again, over that without."""
+    return max(float(np.median(times[way]) / np.median(times[OWN])) for way in (NEW, AGAIN))
 
 
 def _request(place: tuple[str, int], query: np.ndarray, efforts: Efforts, where: Condition | None) -> bytes:

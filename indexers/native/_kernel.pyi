@@ -80,6 +80,14 @@ class Searcher:
     def sketch(self, blocks: NDArray[np.uint8], moments: NDArray[np.float32]) -> None:
         """Let scans look at sketches of the codes first (see `_kernel.sketch`). Once, before any search."""
 
+    def gather(self, rows: NDArray[np.int32], moments: NDArray[np.float32]) -> Gathered:
+        """Listed rows of codes that are bytes, with sketches of their own side by side. moments: as in `sketch`."""
+
+    def scan_gathered(
+        self, queries: NDArray[np.float32], k: int, rescore: int, gathered: Gathered
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """As `scan` of the rows that this searcher gathered."""
+
     def divide(self, centres: NDArray[Any], extra: NDArray[np.float32] | None, of: NDArray[np.uint16]) -> None:
         """Let `probe` know the cell of each row, `(n,)`. Once, before any search.
 
@@ -127,6 +135,13 @@ class Searcher:
         self, queries: NDArray[np.float32], k: int, rescore: int, first: int, count: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """As `scan` of the `count` rows from `first` on."""
+
+class Gathered:
+    """Rows of a searcher; see `Searcher.gather`."""
+
+    def __len__(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
 
 class Builder:
     """Makes a graph, batch by batch. Each batch is placed in the graph before it, so threads change nothing."""

@@ -157,7 +157,7 @@ class NativeBuilder:
         searcher = searcher_of(spec.metric, arrays, vectors, arrays["graph"])
         divided = any(name in arrays for name in CELLS)
         nearness = divide(searcher, arrays, quantiser_of(arrays, spec), len(vectors), spec.dim) if divided else None
-        return Native(spec, searcher, len(vectors), nearness)
+        return Native(spec, searcher, arrays["codes"], nearness)
 
     def efforts(self, spec: IndexSpec) -> tuple[int, ...]:
         """Widths of the beam."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from indexers.native import _kernel
 from indexers.native.cells import Nearness
+from indexers.native.gathered import Gathered
 from indexers.native.scanned import Scanned, rescored
+from indexers.native.sketches import LEAST_ROWS, moments_of
 from vss.protocols import IndexSpec
 from vss.types import Hits, Mask, Vectors
 
@@ -27,10 +32,15 @@ class Native(Scanned):
     default_effort = DEFAULT_EFFORT
 
     def __init__(
-        self, spec: IndexSpec, searcher: _kernel.Searcher, count: int, nearness: Nearness | None = None
+        self,
+        spec: IndexSpec,
+        searcher: _kernel.Searcher,
+        codes: NDArray[Any],
+        nearness: Nearness | None = None,
     ) -> None:
-        """nearness: of the cells that the searcher has"""
-        super().__init__(spec, searcher, count)
+        """codes: those of the searcher; nearness: of the cells that it has"""
+        super().__init__(spec, searcher, len(codes))
+        self._codes = codes
         self._nearness = nearness
 
     def search(
@@ -76,3 +86,14 @@ class Native(Scanned):
         if among.dtype == np.bool_:
             return Hits(*searcher.probe(queries, k, budget, rescored(0, k), np.ascontiguousarray(among, np.bool_)))
         return Hits(*searcher.probe_listed(queries, k, budget, rescored(0, k), among.astype(np.int32, copy=False)))
+
+    def gather(self, rows: NDArray[np.int32]) -> Gathered | None:
+        """As `Prober.gather`; nothing where they are few, or codes are half floats."""
+        searcher = self._searcher
+        if searcher is None or len(rows) < LEAST_ROWS or self._codes.dtype != np.uint8:
+            return None
+        return Gathered(searcher, searcher.gather(rows, self._moments))
+
+    @cached_property
+    def _moments(self) -> NDArray[np.float32]:
+        return moments_of(self._codes, self.spec.dim)

@@ -27,8 +27,16 @@ def test_each_shape_of_filter_is_answered_in_each_way_and_drawn(tmp_path: Path, 
     lines, said = bench(*arguments, "--only", "10%", "--only", "0.1%", "--only", "contrary to the query")
     assert all(set(line) >= ALWAYS for line in lines)
     assert {line["figure"] for line in lines} == {"10%", "0.1%", "contrary to the query"}
-    over_http = {"HTTP, no filter", "HTTP, filter new", "HTTP, filter hot"}
-    timed = {"filter new", "filter hot", "scan alone", "graph alone", "raw FAISS, bitmap", "raw FAISS, no filter"}
+    over_http = {"HTTP, no filter", "HTTP, filter new", "HTTP, filter again"}
+    timed = {
+        "filter new",
+        "filter again",
+        "filter hot",
+        "scan alone",
+        "graph alone",
+        "raw FAISS, bitmap",
+        "raw FAISS, no filter",
+    }
     for figure in ("10%", "0.1%", "contrary to the query"):
         by_way = {line["way"]: line for line in lines if line["figure"] == figure}
         assert set(by_way) == timed | over_http | {"no filter", "bars"}

@@ -57,9 +57,12 @@ CELL = 0.4
 PROBE_US = 15.0
 """What else looking through cells takes."""
 
-IN_ORDER_NS, IN_ORDER_NS_PER_COMPONENT = 2.2, 0.0085
-"""Of a row where all of them are scanned by their sketches; for the prediction only. (66 us for 20,000 x 128, 109 for
-20,000 x 384.)"""
+IN_ORDER_US, IN_ORDER_NS, IN_ORDER_NS_PER_COMPONENT = 15.0, 1.5, 0.011
+"""Of a scan by sketches, of each row in it, and of each of their components. (37 us for 6,266 x 128, 339 for 100,000 x
+128; 60 for 6,266 x 384, 204 for 31,000 x 384.)"""
+
+GATHER_NS, GATHER_NS_PER_COMPONENT = 100.0, 2.5
+"""Of gathering a row (see `vss.protocols.Prober.gather`)."""
 
 BEST = 10
 """Results that a query is taken to ask for; for the prediction only."""
@@ -86,6 +89,8 @@ class Plan:
     why:      in words, for `explain`
     looked:   how many matching rows are looked at in the nearest cells where a graph search comes back short; None:
               all of them
+    in_order: predicted microseconds of looking at all matching rows once they were gathered; None where they are not
+    gathered: they were, as they were often asked for
     """
 
     method: Method
@@ -94,6 +99,8 @@ class Plan:
     effort: int | None
     why: str
     looked: int | None = None
+    in_order: float | None = None
+    gathered: bool = False
 
 
 def plan_part(
@@ -151,15 +158,18 @@ def plan_part(
         if matching * row < PROBE_US:
             return scan(f"{matching} rows match")
         listing = 0 if selection.lists else rows * LISTING_NS / 1000
-        walked = walk_us(curve, index.widened(spent, k, share))
-        costs = {Method.SCAN: listing + matching * row, Method.GRAPH: walked}
+        walked = max(walk_us(curve, index.widened(spent, k, share)), selection.walked)
+        gathered, scanned = scan_in_order_us(matching, vectors.index.dim), listing + matching * row
+        ready = selection.gathered is not None
+        costs = {Method.SCAN: gathered if ready else scanned, Method.GRAPH: walked}
         if looked is not None:
             costs[Method.PARTITION] = probe_us(index.cells, row, looked, selection, share)
             costs[Method.PARTITION] += listing if share < LISTED_SHARE else 0
         efforts = {Method.SCAN: None, Method.GRAPH: spent, Method.PARTITION: looked}
         method = min(costs, key=costs.__getitem__)
         said = ", ".join(f"{one.value} {cost:,.0f} us" for one, cost in costs.items())
-        return Plan(method, rows, matching, efforts[method], f"{share:.2%} match: {said}", looked)
+        ready = ready and method is Method.SCAN
+        return Plan(method, rows, matching, efforts[method], f"{share:.2%} match: {said}", looked, gathered, ready)
     if share < SCAN_SHARE or (share < WIDE_SHARE and matching <= SCAN_ROWS):
         return scan(f"{matching} rows match, scanning them is exact and cheap")
     return Plan(Method.GRAPH, rows, matching, spent, f"{share:.0%} of the rows match")
@@ -189,6 +199,16 @@ def scan_us_a_row(vectors: VectorsRecord | None, dim: int) -> float:
     return ((vectors and vectors.scan_ns) or 5 + 0.06 * dim) / 1000
 
 
+def scan_in_order_us(rows: int, dim: int) -> float:
+    """Microseconds of a scan of so many rows whose sketches stand side by side."""
+    return IN_ORDER_US + rows * (IN_ORDER_NS + IN_ORDER_NS_PER_COMPONENT * dim) / 1000
+
+
+def gather_us(rows: int, dim: int) -> float:
+    """Microseconds of gathering so many rows."""
+    return rows * (GATHER_NS + GATHER_NS_PER_COMPONENT * dim) / 1000
+
+
 def walk_us(curve: Sequence[CurvePoint], effort: float) -> float:
     """Microseconds of a search with that effort: between measured ones in proportion, beyond them as the last one's."""
     last = curve[-1]
@@ -212,7 +232,7 @@ def predicted_ms(part: Part, using: str, matching: int, *, exact: bool) -> float
     elif isinstance(one, SegmentVectors) and one.curve:
         scanned = matching * scan_us_a_row(one.record, dim)
     else:
-        scanned = matching * (IN_ORDER_NS + IN_ORDER_NS_PER_COMPONENT * dim) / 1000
+        scanned = scan_in_order_us(matching, dim)
     if exact or not isinstance(one, SegmentVectors) or not one.curve or not matching:
         return scanned / 1000
     effort: float = effort_for(one.curve, DEFAULT_RECALL) or one.curve[-1].effort

@@ -15,6 +15,7 @@ from vss.distance import exact_search
 from vss.filters import Condition
 from vss.protocols import Deadline, probes, scans
 from vss.search.coalesce import Coalescing
+from vss.search.hot import heat
 from vss.search.plan import LISTED_SHARE, Method, Plan, plan_part, predicted_ms
 from vss.storage.bounds import told
 from vss.storage.segment import Segment, SegmentVectors
@@ -31,7 +32,7 @@ LATE = "deadline"
 """The reason of an answer for which not everything was looked at."""
 
 MAX_PLANS = 64
-"""Kinds of searches without a filter whose plans a view keeps."""
+"""Kinds of searches whose plans a view keeps, where there is no filter, and a selection."""
 
 MAX_TOGETHER = 16
 """Queries that are searched together at most."""
@@ -143,6 +144,8 @@ def search(
         answers.append((one.number, hits))
         spent = 0.0 if known else one.seconds
         plans.append(part_plan(one.number, one.plan, (one.selection, known or one.known), started - spent, started))
+        if where is not None and one.plan.in_order is not None:
+            heat(part, using, where, one.selection, one.plan, (time.perf_counter() - started) / len(queries) * 1e6)
     available = sum(one.selection.count for one in planned)
     return [merged(answers, query, k, available, tuple(plans), late=late) for query in range(len(queries))]
 
@@ -168,8 +171,20 @@ def _planned(view: View, using: str, where: Condition | None, **asked: Any) -> l
         selection, known = part.select(using, where)
         seconds = time.perf_counter() - started
         if selection.count:
-            planned.append(_Planned(number, selection, known, seconds, plan_part(part, using, selection, **asked)))
+            planned.append(_Planned(number, selection, known, seconds, _plan(part, using, selection, asked)))
     return planned
+
+
+def _plan(part: Part, using: str, selection: Selection, asked: dict[str, Any]) -> Plan:
+    """The plan of a part, kept beside the selection for as long as what it depends on stays as it is."""
+    walked = int(selection.walked).bit_length()
+    name = (*asked.values(), selection.lists, selection.gathered is None, walked)
+    plan: Plan | None = selection.plans.get(name)
+    if plan is None:
+        plan = plan_part(part, using, selection, **asked)
+        if len(selection.plans) < MAX_PLANS:
+            selection.plans[name] = plan
+    return plan
 
 
 async def search_async(
@@ -254,7 +269,9 @@ def _carry_out(
 ) -> Hits:
     one = part.body.vectors[using]
     if plan.method is Method.SCAN:
-        if scans(one.index) and not exact:
+        if plan.gathered and selection.gathered is not None:
+            hits = selection.gathered.search(queries, k)
+        elif scans(one.index) and not exact:
             if probes(one.index) and not selection.whole and plan.matching < LISTED_SHARE * plan.rows:
                 selection.listed_by(one.index.listed)
             hits = one.index.scan(queries, k, selection.among)

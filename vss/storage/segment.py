@@ -223,8 +223,12 @@ class Segment:
             selection = self._left(name, cast("NDArray[np.int32]", passing), alive)
         else:
             selection = self._among(name, cast("Mask | None", passing), alive, read)
-        self._selections.put(_name_of(name, where), (alive, selection), selection.nbytes)
+        self.keep(name, where, alive, selection)
         return selection, False
+
+    def keep(self, name: str, where: Condition | None, alive: Mask | None, selection: Selection) -> None:
+        """Remember that `select` gave this, of as many bytes as it has now."""
+        self._selections.put(_name_of(name, where), (alive, selection), selection.nbytes)
 
     def known(self, name: str, where: Condition | None, alive: Mask | None) -> Selection | None:
         """What `select` would give, where it is known already."""

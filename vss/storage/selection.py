@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vss.protocols import Gathered
 from vss.types import Mask
 
 Kept = TypeVar("Kept")
@@ -19,11 +20,17 @@ LISTED_SHARE = 0.4
 
 
 class Selection:
-    """What a filter, tombstones and missing vectors leave of `(m, dim)` vectors. Immutable, thread-safe.
+    """What a filter, tombstones and missing vectors leave of `(m, dim)` vectors. Thread-safe; they stay what they are.
 
     count: how many are left
     whole: whether all of them are
     read:  payloads that were read to find them
+
+    Beside them stands what searches among them learn (`vss.search.hot`):
+    gathered: these rows, gathered by their index because they are asked for often
+    wasted:   microseconds that searches would have taken less had they been so; None once they are, or will not be
+    walked:   microseconds that walks of a graph to them took of late
+    plans:    how they are searched, by what was asked for (`vss.search.retrieve`)
     """
 
     def __init__(self, mask: Mask | None, count: int, read: int = 0) -> None:
@@ -31,6 +38,10 @@ class Selection:
         self.count = count
         self.whole = mask is None
         self.read = read
+        self.gathered: Gathered | None = None
+        self.wasted: float | None = 0.0
+        self.walked = 0.0
+        self.plans: dict[Any, Any] = {}
         self._mask = mask
         self._rows: NDArray[np.int32] | None = None
         self._of = count if mask is None else len(mask)
@@ -84,8 +95,9 @@ class Selection:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the mask, and of the rows, whether they were asked for or not."""
-        return 4 * self.count + (0 if self.whole else self._of)
+        """Bytes of the mask, of the rows, whether they were asked for or not, and of what was gathered."""
+        gathered = 0 if self.gathered is None else self.gathered.nbytes
+        return 4 * self.count + (0 if self.whole else self._of) + gathered
 
 
 def selected(mask: Mask, read: int = 0) -> Selection:

@@ -47,13 +47,10 @@ inline bool any_reaches(const float *scores, std::size_t count, float least) {
     return reached != 0;
 }
 
-// Up to `kSampled` of listed rows (null: of `count` from `first` on), taken evenly; how many there are.
-std::size_t taken_evenly(const std::int32_t *rows, std::size_t first, std::size_t count, std::int32_t *out) {
+// The places of up to `kSampled` of so many rows, taken evenly; how many there are.
+std::size_t taken_evenly(std::size_t count, std::size_t *places) {
     const std::size_t size = std::min(kSampled, count);
-    for (std::size_t i = 0; i < size; ++i) {
-        const std::size_t place = i * count / size;
-        out[i] = rows == nullptr ? static_cast<std::int32_t>(first + place) : rows[place];
-    }
+    for (std::size_t i = 0; i < size; ++i) places[i] = i * count / size;
     return size;
 }
 
@@ -125,83 +122,85 @@ bool Engine::search_allowed(const float *query, const std::uint8_t *allow, std::
 }
 
 template <typename Bar, typename Offer>
-void Engine::each(const std::int32_t *rows, std::size_t first, std::size_t count, const Scratch &scratch, Bar bar,
-                  Offer offer) const {
+void Engine::each(const Looked &looked, const Scratch &scratch, Bar bar, Offer offer) const {
     constexpr std::size_t kStep = 64, kAhead = 16;
     std::int32_t sums[kStep];
     float scores[kStep];
-    for (std::size_t start = 0; start < count; start += kStep) {
-        const std::size_t size = std::min(kStep, count - start);
-        if (rows == nullptr) {
+    for (std::size_t start = 0; start < looked.count; start += kStep) {
+        const std::size_t size = std::min(kStep, looked.count - start);
+        if (looked.rows == nullptr) {
+            const std::size_t at = looked.first + start;
             Codes part = codes_;
-            part.data = static_cast<const char *>(codes_.data) + (first + start) * codes_.bytes();
-            if (codes_.extra != nullptr) part.extra = codes_.extra + first + start;
+            part.data = static_cast<const char *>(codes_.data) + at * codes_.bytes();
+            if (codes_.extra != nullptr) part.extra = codes_.extra + at;
             scratch.query.score(scores_, part, nullptr, size, sums, scores);
         } else {
-            const std::size_t end = std::min(count, start + kAhead + kStep);
-            for (std::size_t i = start + kAhead; i < end; ++i) codes_.prefetch(rows[i]);
-            scratch.query.score(scores_, codes_, rows + start, size, sums, scores);
+            const std::size_t end = std::min(looked.count, start + kAhead + kStep);
+            for (std::size_t i = start + kAhead; i < end; ++i) codes_.prefetch(looked.rows[i]);
+            scratch.query.score(scores_, codes_, looked.rows + start, size, sums, scores);
         }
         if (!any_reaches(scores, size, bar())) continue;
         for (std::size_t i = 0; i < size; ++i) {
-            const std::size_t row = rows == nullptr ? first + start + i : static_cast<std::size_t>(rows[start + i]);
-            offer(scores[i], static_cast<std::int32_t>(row));
+            const std::int32_t row = looked.row(start + i);
+            if (looked.allow == nullptr || looked.allow[row] != 0) offer(scores[i], row);
         }
     }
 }
 
 template <typename Bar, typename Offer>
-void Engine::each_likely(std::size_t first, std::size_t count, const std::uint8_t *allow, float apart,
-                         const Scratch &scratch, Bar bar, Offer offer) const {
+void Engine::each_likely(const Looked &looked, float apart, const Scratch &scratch, Bar bar, Offer offer) const {
     std::int32_t rows[kChunk] = {}, sums[kChunk];
-    float scores[kChunk];
+    float scores[kChunk], estimated[kChunk];
     std::size_t waiting = 0;
     const auto measure = [&] {
         scratch.query.score(scores_, codes_, rows, waiting, sums, scores);
-        for (std::size_t i = 0; i < waiting; ++i) offer(scores[i], rows[i]);
+        for (std::size_t i = 0; i < waiting; ++i) offer(scores[i], rows[i], estimated[i]);
         waiting = 0;
     };
-    for (std::size_t start = 0; start < count; start += kGlance) {
+    for (std::size_t start = 0; start < looked.count; start += kGlance) {
         const float least = bar() - apart;
         if (scratch.highest[start / kGlance] < least) continue;
         const float *estimates = scratch.estimates.data() + start;
-        const std::size_t size = std::min(kGlance, count - start);
+        const std::size_t size = std::min(kGlance, looked.count - start);
         for (std::size_t i = 0; i < size; ++i) {
             if (estimates[i] < least) continue;
-            const std::size_t row = first + start + i;
-            if (allow != nullptr && allow[row] == 0) continue;
-            rows[waiting] = static_cast<std::int32_t>(row);
-            codes_.prefetch(rows[waiting++]);
+            const std::int32_t row = looked.row(start + i);
+            if (looked.allow != nullptr && looked.allow[row] == 0) continue;
+            rows[waiting] = row;
+            estimated[waiting++] = estimates[i];
+            codes_.prefetch(row);
             if (waiting == kChunk) measure();
         }
     }
     measure();
 }
 
-float Engine::estimate(std::size_t first, std::size_t count, Scratch &scratch) const {
-    scratch.sketch.prepare(sketches_, codes_, scratch.query);
-    if (scratch.estimates.size() < count + kBlock) {
-        scratch.estimates.resize(count + kBlock);
+float Engine::estimate(const Looked &looked, Scratch &scratch) const {
+    scratch.sketch.prepare(looked.sketches, codes_, scratch.query);
+    if (scratch.estimates.size() < looked.count + kBlock) {
+        scratch.estimates.resize(looked.count + kBlock);
         scratch.highest.resize(scratch.estimates.size() / kGlance + 1);
     }
-    scratch.sketch.estimate(scores_, sketches_, codes_, first, count, scratch.estimates.data(), scratch.highest.data());
+    scratch.sketch.estimate(scores_, looked.sketches, looked.extras, looked.first, looked.count, scratch.estimates.data(),
+                            scratch.highest.data());
+    std::size_t places[kSampled];
     std::int32_t rows[kSampled], sums[kSampled];
     float coded[kSampled];
-    const std::size_t size = taken_evenly(nullptr, first, count, rows);
+    const std::size_t size = taken_evenly(looked.count, places);
+    for (std::size_t i = 0; i < size; ++i) rows[i] = looked.row(places[i]);
     scratch.query.score(scores_, codes_, rows, size, sums, coded);
     Differences apart;
     for (std::size_t i = 0; i < size; ++i) {
-        const float estimated = scratch.estimates[static_cast<std::size_t>(rows[i]) - first];
-        apart.add(static_cast<double>(coded[i]) - static_cast<double>(estimated));
+        apart.add(static_cast<double>(coded[i]) - static_cast<double>(scratch.estimates[places[i]]));
     }
     return static_cast<float>(apart.most(kSketchErrors));
 }
 
-float Engine::likely_bar(std::size_t first, std::size_t count, const std::uint8_t *allow, std::size_t wide,
-                         float &apart, Scratch &scratch) const {
+float Engine::likely_bar(const Looked &looked, std::size_t wide, float &apart, Scratch &scratch) const {
     constexpr float kNone = -std::numeric_limits<float>::infinity();
     // At least `wide` estimates are no lower than the `wide`-th of the highest ones, each of a part of the rows.
-    const std::size_t glances = (count + kGlance - 1) / kGlance, together = std::max<std::size_t>(1, glances / (8 * wide));
+    const std::size_t glances = (looked.count + kGlance - 1) / kGlance;
+    const std::size_t together = std::max<std::size_t>(1, glances / (8 * wide));
     std::vector<float> &bars = scratch.bars;
     bars.clear();
     for (std::size_t start = 0; start < glances; start += together) {
@@ -214,11 +213,11 @@ float Engine::likely_bar(std::size_t first, std::size_t count, const std::uint8_
     Best &best = scratch.exact;
     best.start(wide);
     Differences differences;
-    each_likely(first, count, allow, 0, scratch, [least = *last] { return least; }, [&](float score, std::int32_t row) {
-        best.offer(score, row);
-        const float estimated = scratch.estimates[static_cast<std::size_t>(row) - first];
-        differences.add(static_cast<double>(score) - static_cast<double>(estimated));
-    });
+    each_likely(looked, 0, scratch, [least = *last] { return least; },
+                [&](float score, std::int32_t row, float estimated) {
+                    best.offer(score, row);
+                    differences.add(static_cast<double>(score) - static_cast<double>(estimated));
+                });
     if (best.rows().size() < wide) return kNone;
     // The estimates of the best are too high on the average, as the best were chosen by them; how much they vary counts.
     apart = std::max(apart, static_cast<float>(kSketchErrors * differences.deviation()));
@@ -227,22 +226,32 @@ float Engine::likely_bar(std::size_t first, std::size_t count, const std::uint8_
 
 void Engine::scan(const float *query, const std::int32_t *rows, std::size_t first, std::size_t count,
                   const std::uint8_t *allow, std::size_t rescore_rows, Answer answer) const {
+    const Looked looked{rows, first, count, allow, sketches_, codes_.extra == nullptr ? nullptr : codes_.extra + first};
+    const bool sketched = rows == nullptr && sketches_.blocks != nullptr && count >= kSketched && first % kBlock == 0;
+    scan(query, looked, sketched, rescore_rows, answer);
+}
+
+void Engine::scan_gathered(const float *query, const std::int32_t *rows, std::size_t count, const Sketches &sketches,
+                           const float *extras, std::size_t rescore_rows, Answer answer) const {
+    scan(query, Looked{rows, 0, count, nullptr, sketches, extras}, true, rescore_rows, answer);
+}
+
+void Engine::scan(const float *query, const Looked &looked, bool sketched, std::size_t rescore_rows,
+                  Answer answer) const {
     Scratch &scratch = scratch_of_this_thread();
     scratch.query.prepare(codes_, query);
     Best &coded = scratch.coded;
+    const std::size_t count = looked.count;
     const std::size_t most = beam_width(0, answer.k, count), wide = beam_width(rescore_rows, answer.k, count);
-    bool sketched = rows == nullptr && sketches_.blocks != nullptr && count >= kSketched && first % kBlock == 0;
-    float apart = sketched ? estimate(first, count, scratch) : 0;
+    float apart = sketched ? estimate(looked, scratch) : 0;
     // Those of the others that are better than some of these are looked for from the beginning.
     const float none = -std::numeric_limits<float>::infinity();
-    float from = sketched ? likely_bar(first, count, allow, wide, apart, scratch) : none;
+    float from = sketched ? likely_bar(looked, wide, apart, scratch) : none;
     const auto each_above = [&](auto bar, auto offer) {
         if (sketched) {
-            each_likely(first, count, allow, apart, scratch, bar, offer);
+            each_likely(looked, apart, scratch, bar, [&](float score, std::int32_t row, float) { offer(score, row); });
         } else {
-            each(rows, first, count, scratch, bar, [&](float score, std::int32_t row) {
-                if (allow == nullptr || allow[row] != 0) offer(score, row);
-            });
+            each(looked, scratch, bar, offer);
         }
     };
     const auto find = [&] {
@@ -262,7 +271,7 @@ void Engine::scan(const float *query, const std::int32_t *rows, std::size_t firs
     });
     if (!coded.rows().empty() && coded.rows().size() < count) {
         // The codes cannot tell from the k-th what they put no further below it than they are off.
-        const double least = scratch.exact.least() - most_off(query, rows, first, count, scratch);
+        const double least = scratch.exact.least() - most_off(query, looked, scratch);
         if (std::isfinite(least) && !(static_cast<double>(coded.least()) < least)) {
             const float below = std::nextafter(static_cast<float>(least), -std::numeric_limits<float>::infinity());
             keep_best(query, most, scratch, [&](auto add) {
@@ -300,10 +309,11 @@ void Engine::keep_best(const float *query, std::size_t most, Scratch &scratch, A
     measure();
 }
 
-double Engine::most_off(const float *query, const std::int32_t *rows, std::size_t first, std::size_t count,
-                        Scratch &scratch) const {
+double Engine::most_off(const float *query, const Looked &looked, Scratch &scratch) const {
     scratch.reserve(kSampled);
-    const std::size_t size = taken_evenly(rows, first, count, scratch.rows.data());
+    std::size_t places[kSampled];
+    const std::size_t size = taken_evenly(looked.count, places);
+    for (std::size_t i = 0; i < size; ++i) scratch.rows[i] = looked.row(places[i]);
     float coded[kSampled];
     scratch.query.score(scores_, codes_, scratch.rows.data(), size, scratch.sums.data(), coded);
     measure_exactly(query, size, scratch);

@@ -35,6 +35,21 @@ struct Answer {
     std::size_t k;
 };
 
+// What a scan looks at: `count` listed rows (null: from `first` on) that `allow` (a byte for each row of the index; null:
+// all) lets through; and sketches of them in this order, from the block of `first` on, and what `Codes::extra` is to them,
+// where there are any.
+struct Looked {
+    const std::int32_t *rows = nullptr;
+    std::size_t first = 0, count = 0;
+    const std::uint8_t *allow = nullptr;
+    Sketches sketches;
+    const float *extras = nullptr;
+
+    std::int32_t row(std::size_t place) const {
+        return rows == nullptr ? static_cast<std::int32_t>(first + place) : rows[place];
+    }
+};
+
 // The width of a walk that meets about as many allowed rows, which are this share of all, as one of `width` meets rows.
 double widened(std::size_t width, std::size_t k, double share);
 
@@ -62,6 +77,10 @@ class Engine {
     void scan(const float *query, const std::int32_t *rows, std::size_t first, std::size_t count,
               const std::uint8_t *allow, std::size_t rescore, Answer answer) const;
 
+    // The same of `count` listed rows that have sketches and extras of their own, in this order.
+    void scan_gathered(const float *query, const std::int32_t *rows, std::size_t count, const Sketches &sketches,
+                       const float *extras, std::size_t rescore, Answer answer) const;
+
     // The best of allowed rows (see `search_allowed`) in the cells nearest to the query: as near as `budget` of them are
     // where they are spread evenly; further where they are not. As `scan` gives the best of those.
     void probe(const Cells &cells, const float *query, const std::uint8_t *allow, std::size_t allowed,
@@ -71,24 +90,21 @@ class Engine {
                       std::size_t budget, std::size_t rescore, Answer answer) const;
 
   private:
-    // Calls `offer` with the score by codes of each listed row (null: of `count` from `first` on), and the row. Rows
-    // that score less than `bar` says before them may be passed over.
+    void scan(const float *query, const Looked &looked, bool sketched, std::size_t rescore, Answer answer) const;
+    // Calls `offer` with the score by codes of each row that is looked at, and the row. Rows that score less than `bar`
+    // says before them may be passed over.
     template <typename Bar, typename Offer>
-    void each(const std::int32_t *rows, std::size_t first, std::size_t count, const Scratch &scratch, Bar bar,
-              Offer offer) const;
-    // The same of `count` rows from `first` on that `allow` lets through and of which `scratch.estimates` tells, from
-    // which codes are hardly ever further than `apart`.
+    void each(const Looked &looked, const Scratch &scratch, Bar bar, Offer offer) const;
+    // The same of those of which `scratch.estimates` tells, from which codes are hardly ever further than `apart`; `offer`
+    // gets the estimate too.
     template <typename Bar, typename Offer>
-    void each_likely(std::size_t first, std::size_t count, const std::uint8_t *allow, float apart,
-                     const Scratch &scratch, Bar bar, Offer offer) const;
-    // Into `scratch.estimates` what sketches say of `count` rows from `first` on; what a row's score by codes is hardly
-    // ever above that.
-    float estimate(std::size_t first, std::size_t count, Scratch &scratch) const;
-    // The worst score by codes of the `wide` rows with about the best estimates, of those that `allow` lets through; -inf
-    // where there are fewer. `apart` becomes what codes are hardly further from the estimates of these either: their
-    // errors grow with the rows' lengths, and the best may be the longest.
-    float likely_bar(std::size_t first, std::size_t count, const std::uint8_t *allow, std::size_t wide, float &apart,
-                     Scratch &scratch) const;
+    void each_likely(const Looked &looked, float apart, const Scratch &scratch, Bar bar, Offer offer) const;
+    // Into `scratch.estimates` what sketches say of all; what a row's score by codes is hardly ever above that.
+    float estimate(const Looked &looked, Scratch &scratch) const;
+    // The worst score by codes of the `wide` rows with about the best estimates; -inf where there are fewer. `apart`
+    // becomes what codes are hardly further from the estimates of these either: their errors grow with the rows' lengths,
+    // and the best may be the longest.
+    float likely_bar(const Looked &looked, std::size_t wide, float &apart, Scratch &scratch) const;
     // Answers with the best by exact scores of what the beam holds.
     void rescore(const float *query, Scratch &scratch, Answer answer) const;
     // Calls `add` with a function that takes a row, scores it exactly and keeps the best in `scratch.exact`: `most`,
@@ -97,8 +113,7 @@ class Engine {
     void keep_best(const float *query, std::size_t most, Scratch &scratch, Add add) const;
     // What a row's exact score (as `measure_exactly` gives it) is hardly ever above its score by codes; what is not
     // finite where that cannot be said.
-    double most_off(const float *query, const std::int32_t *rows, std::size_t first, std::size_t count,
-                    Scratch &scratch) const;
+    double most_off(const float *query, const Looked &looked, Scratch &scratch) const;
     // Into `scratch.scores` the products of the first `scratch.rows`, or minus half the squares of their distances.
     void measure_exactly(const float *query, std::size_t count, Scratch &scratch) const;
     // Answers with `scratch.exact`.

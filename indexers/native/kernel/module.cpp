@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -195,6 +196,18 @@ void write_sketches(const py::array &codes, std::size_t first, std::size_t count
     sketch(coded, sketches.means, sketches.spreads, first, count, out);
 }
 
+// Rows of one searcher with sketches of their own, side by side; everything is its own copy.
+struct Gathered {
+    std::size_t of;  // the number of the searcher
+    std::vector<std::int32_t> rows;
+    std::vector<std::uint8_t> blocks;
+    std::vector<float> moments, extras;
+
+    std::size_t bytes() const {
+        return rows.size() * sizeof rows[0] + blocks.size() + (moments.size() + extras.size()) * sizeof(float);
+    }
+};
+
 // Keeps the arrays alive that the engine points into.
 class Searcher {
   public:
@@ -205,6 +218,7 @@ class Searcher {
           dim_(vectors.ndim() == 2 ? static_cast<std::size_t>(vectors.shape(1)) : 0),
           degree_(graph.ndim() == 2 ? static_cast<std::size_t>(graph.shape(1)) : 0),
           scale_(scale),
+          number_(++searchers),
           engine_(make(measure, codes, scale, centre, extra, graph, entries, vectors, kernel)) {}
 
     py::tuple search(const Array<float> &queries, std::size_t k, std::size_t width) const {
@@ -245,6 +259,37 @@ class Searcher {
         const Sketches sketches = sketches_of(blocks, moments, dim_, count_);
         held_sketches_ = py::make_tuple(blocks, moments);
         engine_.sketch(sketches);
+    }
+
+    Gathered gather(const Array<std::int32_t> &rows, const Array<float> &moments) const {
+        const py::array codes = py::reinterpret_borrow<py::array>(held_[0]);
+        require(py::isinstance<py::array_t<std::uint8_t>>(codes), "sketches: the codes are not bytes");
+        require(moments.ndim() == 2 && moments.shape(0) == 2 && static_cast<std::size_t>(moments.shape(1)) == dim_,
+                "moments: wrong shape");
+        const auto [data, size] = listed_rows(rows);
+        const Codes coded = codes_of(codes, dim_, scale_, py::none(), held_[2]);
+        Gathered made{number_, {data, data + size}, {}, {moments.data(), moments.data() + 2 * dim_}, {}};
+        const bool finite = std::all_of(made.moments.begin(), made.moments.end(), [](float one) { return std::isfinite(one); });
+        require(finite, "moments: hold what is not finite");
+        const py::gil_scoped_release others_may_run;
+        if (coded.extra != nullptr) {
+            for (const std::int32_t row : made.rows) made.extras.push_back(coded.extra[row]);
+        }
+        made.blocks.resize((size + kBlock - 1) / kBlock * gathered_sketches(made).bytes());
+        const float *means = made.moments.data();
+        sketch_listed(coded, means, means + dim_, made.rows.data(), size, made.blocks.data());
+        return made;
+    }
+
+    py::tuple scan_gathered(const Array<float> &queries, std::size_t k, std::size_t rescore,
+                            const Gathered &gathered) const {
+        require(gathered.of == number_, "gathered: rows of another searcher");
+        const Sketches sketches = gathered_sketches(gathered);
+        const float *extras = gathered.extras.empty() ? nullptr : gathered.extras.data();
+        const std::size_t size = gathered.rows.size();
+        return answers(queries, k, size, [&](const float *query, Answer answer) {
+            engine_.scan_gathered(query, gathered.rows.data(), size, sketches, extras, rescore, answer);
+        });
     }
 
     py::tuple probe(const Array<float> &queries, std::size_t k, std::size_t budget, std::size_t rescore,
@@ -336,6 +381,11 @@ class Searcher {
                       vectors);
     }
 
+    Sketches gathered_sketches(const Gathered &gathered) const {
+        const float *moments = gathered.moments.data();
+        return {gathered.blocks.data(), moments, moments + dim_, dim_};
+    }
+
     // Rows of this index, and how many.
     std::pair<const std::int32_t *, std::size_t> listed_rows(const Array<std::int32_t> &rows) const {
         require(rows.ndim() == 1, "rows: wanted one dimension");
@@ -380,6 +430,8 @@ class Searcher {
     py::tuple held_;  // the arrays that are pointed into
     std::size_t count_, dim_, degree_;
     float scale_;
+    static inline std::atomic<std::size_t> searchers{0};
+    std::size_t number_;
     Engine engine_;
     py::tuple held_cells_, held_sketches_;
     std::vector<std::int32_t> starts_, members_;
@@ -492,6 +544,9 @@ PYBIND11_MODULE(_kernel, module) {
                py::arg("moments").noconvert(), py::arg("blocks").noconvert());
     module.attr("PAD") = vss::kPad;
     module.attr("BLOCK") = vss::kBlock;
+    py::class_<vss::Gathered>(module, "Gathered")
+        .def("__len__", [](const vss::Gathered &gathered) { return gathered.rows.size(); })
+        .def_property_readonly("nbytes", &vss::Gathered::bytes);
     py::class_<vss::Searcher>(module, "Searcher")
         .def(py::init<const std::string &, py::array, float, py::object, py::object, vss::Array<std::int32_t>,
                       vss::Array<std::int32_t>, py::array, const std::string &>(),
@@ -499,6 +554,9 @@ PYBIND11_MODULE(_kernel, module) {
              py::arg("extra").none(true), py::arg("graph").noconvert(), py::arg("entries").noconvert(),
              py::arg("vectors").noconvert(), py::arg("kernel") = "")
         .def("sketch", &vss::Searcher::sketch, py::arg("blocks").noconvert(), py::arg("moments").noconvert())
+        .def("gather", &vss::Searcher::gather, py::arg("rows").noconvert(), py::arg("moments").noconvert())
+        .def("scan_gathered", &vss::Searcher::scan_gathered, py::arg("queries").noconvert(), py::arg("k"),
+             py::arg("rescore"), py::arg("gathered"))
         .def("divide", &vss::Searcher::divide, py::arg("centres"), py::arg("extra").none(true),
              py::arg("of").noconvert())
         .def("probe", &vss::Searcher::probe, py::arg("queries").noconvert(), py::arg("k"), py::arg("budget"),

@@ -21,28 +21,57 @@ constexpr std::size_t kPairEntries = 16;
 
 }  // namespace
 
+namespace {
+
+// The sketch of one row of codes to its place in its block.
+void sketch_row(const std::uint8_t *code, const Sketches &shape, std::size_t place, std::uint8_t *block) {
+    constexpr std::size_t kLanes = 8;
+    const std::size_t groups = shape.groups();
+    float squares[kLanes] = {}, products[kLanes] = {};
+    for (std::size_t start = 0; start < 4 * groups; start += kLanes) {
+        std::uint8_t levels[kLanes] = {};
+        const std::size_t size = std::min(kLanes, shape.dim - std::min(start, shape.dim));
+        for (std::size_t lane = 0; lane < size; ++lane) {
+            const std::size_t i = start + lane;
+            const float value = static_cast<float>(code[i]) - 128 - shape.means[i], far = std::fabs(value);
+            const bool outer = far >= kChange * shape.spreads[i], positive = value >= 0;
+            levels[lane] = static_cast<std::uint8_t>(positive ? 2 + static_cast<int>(outer) : static_cast<int>(!outer));
+            squares[lane] += value * value;
+            products[lane] += far * (outer ? kLevels[3] : kLevels[2]) * shape.spreads[i];
+        }
+        for (std::size_t lane = 0; lane < kLanes && start + lane < 4 * groups; lane += 4) {
+            const unsigned bits = levels[lane] | levels[lane + 1] << 2U | levels[lane + 2] << 4U | levels[lane + 3] << 6U;
+            block[(start + lane) / 4 * kBlock + place] = static_cast<std::uint8_t>(bits);
+        }
+    }
+    float square = 0, product = 0;
+    for (std::size_t lane = 0; lane < kLanes; ++lane) {
+        square += squares[lane];
+        product += products[lane];
+    }
+    const float factor = product > 0 ? square / product : 1;
+    std::memcpy(block + groups * kBlock + place * sizeof factor, &factor, sizeof factor);
+}
+
+}  // namespace
+
 void sketch(const Codes &codes, const float *means, const float *spreads, std::size_t first, std::size_t count,
             std::uint8_t *blocks) {
     const Sketches shape{blocks, means, spreads, codes.dim};
-    const std::size_t groups = shape.groups();
     for (std::size_t row = first; row < first + count; ++row) {
         const auto *code = static_cast<const std::uint8_t *>(codes.data) + row * codes.stride;
-        std::uint8_t *block = blocks + row / kBlock * shape.bytes();
-        float square = 0, product = 0;
-        for (std::size_t group = 0; group < groups; ++group) {
-            unsigned bits = 0;
-            for (std::size_t i = 4 * group; i < std::min(4 * group + 4, codes.dim); ++i) {
-                const float value = static_cast<float>(code[i] - 128) - means[i], change = kChange * spreads[i];
-                const unsigned level = static_cast<unsigned>(value >= -change) + static_cast<unsigned>(value >= 0) +
-                                       static_cast<unsigned>(value >= change);
-                bits |= level << (2 * (i % 4));
-                square += value * value;
-                product += value * kLevels[level] * spreads[i];
-            }
-            block[group * kBlock + row % kBlock] = static_cast<std::uint8_t>(bits);
-        }
-        const float factor = product > 0 ? square / product : 1;
-        std::memcpy(block + groups * kBlock + row % kBlock * sizeof factor, &factor, sizeof factor);
+        sketch_row(code, shape, row % kBlock, blocks + row / kBlock * shape.bytes());
+    }
+}
+
+void sketch_listed(const Codes &codes, const float *means, const float *spreads, const std::int32_t *rows,
+                   std::size_t count, std::uint8_t *blocks) {
+    constexpr std::size_t kAhead = 8;
+    const Sketches shape{blocks, means, spreads, codes.dim};
+    for (std::size_t i = 0; i < count; ++i) {
+        if (i + kAhead < count) codes.prefetch(rows[i + kAhead]);
+        const auto *code = static_cast<const std::uint8_t *>(codes.data) + static_cast<std::size_t>(rows[i]) * codes.stride;
+        sketch_row(code, shape, i % kBlock, blocks + i / kBlock * shape.bytes());
     }
 }
 
@@ -82,7 +111,7 @@ void SketchQuery::prepare(const Sketches &sketches, const Codes &codes, const Qu
     line_.least = -sum / codes.scale;
 }
 
-void SketchQuery::estimate(const Scores &scores, const Sketches &sketches, const Codes &codes, std::size_t first,
+void SketchQuery::estimate(const Scores &scores, const Sketches &sketches, const float *extras, std::size_t first,
                            std::size_t count, float *out, float *highest) const {
     constexpr std::size_t kBlocks = 8;
     constexpr float kNothing = -std::numeric_limits<float>::infinity();
@@ -96,7 +125,7 @@ void SketchQuery::estimate(const Scores &scores, const Sketches &sketches, const
         for (std::size_t i = 0; i < some; ++i, block += sketches.bytes()) {
             const std::size_t row = (start + i) * kBlock;
             std::memcpy(factors, block + groups * kBlock, sizeof factors);
-            const float *more = codes.extra == nullptr ? nullptr : codes.extra + first + row;
+            const float *more = extras == nullptr ? nullptr : extras + row;
             if (more != nullptr && row + kBlock > count) {
                 std::fill(std::copy(more, more + (count - row), extra), extra + kBlock, kNothing);
                 more = extra;

@@ -32,6 +32,9 @@ struct Sketches {
 // its own, so that others may be read meanwhile.
 void sketch(const Codes &codes, const float *means, const float *spreads, std::size_t first, std::size_t count,
             std::uint8_t *blocks);
+// The same of listed rows, each to the place that it has in the list.
+void sketch_listed(const Codes &codes, const float *means, const float *spreads, const std::int32_t *rows,
+                   std::size_t count, std::uint8_t *blocks);
 
 // A query as tables.
 class SketchQuery {
@@ -40,7 +43,8 @@ class SketchQuery {
     void prepare(const Sketches &sketches, const Codes &codes, const Query &query);
     // Into `out` about what `Query::score` gives for `count` rows from `first` on, a multiple of `kBlock`, and into
     // `highest` the highest of each `kGlance` of them. Both have room for whole blocks; beyond `count` stands -inf.
-    void estimate(const Scores &scores, const Sketches &sketches, const Codes &codes, std::size_t first,
+    // extras: of the codes, for each of these rows; null: none
+    void estimate(const Scores &scores, const Sketches &sketches, const float *extras, std::size_t first,
                   std::size_t count, float *out, float *highest) const;
 
   private:

@@ -145,12 +145,14 @@ def search_hostile(data: st.DataObject) -> None:
     if draw.rarely("hostile rows"):
         listed = draw.ids(count, 0, 5)
     first, size = draw.number(0, count, "first"), draw.number(0, count, "size")
+    moments = draw.spoilt(draw.floats(2, dim))
     for among, ask in (
         (everyone, lambda: searcher.search(queries, k, width)),
         (np.flatnonzero(mask.ravel()), lambda: searcher.search_allowed(queries, k, width, width, mask)),
         (np.flatnonzero(mask.ravel()), lambda: searcher.scan_allowed(queries, k, width, mask)),
         (listed, lambda: searcher.scan(queries, k, width, listed)),
         (everyone[first : first + size], lambda: searcher.scan_range(queries, k, width, first, size)),
+        (listed, lambda: searcher.scan_gathered(queries, k, width, searcher.gather(listed, moments))),
     ):
         try:
             answer = ask()

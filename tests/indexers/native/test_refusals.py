@@ -116,12 +116,14 @@ Ask = Callable[[_kernel.Searcher, Any], Any]
 QUERIES = whole(3, DIM)
 ROWS = np.arange(COUNT, dtype=np.int32)
 MASK = np.ones(COUNT, np.bool_)
+MOMENTS = np.ones((2, DIM), np.float32)
 ASKS: dict[str, Ask] = {
     "search": lambda searcher, queries: searcher.search(queries, 5, 10),
     "search_allowed": lambda searcher, queries: searcher.search_allowed(queries, 5, 10, 10, MASK),
     "scan": lambda searcher, queries: searcher.scan(queries, 5, 10, ROWS),
     "scan_allowed": lambda searcher, queries: searcher.scan_allowed(queries, 5, 10, MASK),
     "scan_range": lambda searcher, queries: searcher.scan_range(queries, 5, 10, 0, COUNT),
+    "scan_gathered": lambda searcher, queries: searcher.scan_gathered(queries, 5, 10, searcher.gather(ROWS, MOMENTS)),
 }
 
 

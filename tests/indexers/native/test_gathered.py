@@ -1,0 +1,98 @@
+"""Rows gathered with sketches of their own: they are found as without, and what does not fit is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from indexers.native import _kernel
+from indexers.native.builder import NativeBuilder
+from indexers.native.sketches import LEAST_ROWS, moments_of
+from tests.conformance.data import clustered
+from tests.indexers.native.oracle import best, small, whole
+from vss.distance import exact_search
+from vss.types import Metric
+from vss.vectors import as_vectors
+
+COUNT = 1_330
+
+
+@pytest.mark.parametrize("kernel", _kernel.kernels())
+@pytest.mark.parametrize("measure", ["dot", "euclid"])
+@pytest.mark.parametrize("dim", [1, 3, 64, 130])
+def test_gathered_rows_are_found_as_listed_ones_are(kernel: str, measure: str, dim: int) -> None:
+    vectors, queries = whole(COUNT, dim, seed=dim), whole(4, dim, seed=dim + 1)
+    given = small(vectors, measure, graph=np.zeros((COUNT, 8), np.int32))
+    searcher, moments = given.searcher(kernel), moments_of(given.codes, dim)
+    random = np.random.default_rng(dim)
+    for size in (0, 1, 31, 700, COUNT):
+        rows = np.sort(random.permutation(COUNT)[:size]).astype(np.int32)
+        gathered = searcher.gather(rows, moments)
+        assert len(gathered) == size
+        assert gathered.nbytes >= size * (4 + dim // 4)
+        wanted = best(queries, vectors, measure, 7, rows)
+        np.testing.assert_equal(searcher.scan_gathered(queries, 7, 40, gathered), wanted)
+
+
+def test_what_was_gathered_stays_when_the_rows_given_change() -> None:
+    vectors = whole(COUNT, 24)
+    given = small(vectors, "dot", graph=np.zeros((COUNT, 8), np.int32))
+    rows = np.arange(600, dtype=np.int32)
+    searcher = given.searcher()
+    gathered = searcher.gather(rows, moments_of(given.codes, 24))
+    rows[:] = -1
+    wanted = best(vectors[:3], vectors, "dot", 5, np.arange(600))
+    np.testing.assert_equal(searcher.scan_gathered(vectors[:3], 5, 40, gathered), wanted)
+
+
+def test_rows_of_another_searcher_are_refused() -> None:
+    given = small(whole(70, 20), "dot")
+    one, other = given.searcher(), given.searcher()
+    gathered = one.gather(np.arange(70, dtype=np.int32), moments_of(given.codes, 20))
+    with pytest.raises(ValueError, match="another searcher"):
+        other.scan_gathered(whole(1, 20), 5, 10, gathered)
+
+
+@pytest.mark.parametrize(
+    ("rows", "moments", "said"),
+    [
+        (np.array([70], np.int32), np.ones((2, 20), np.float32), "out of range"),
+        (np.array([-1], np.int32), np.ones((2, 20), np.float32), "out of range"),
+        (np.zeros((1, 1), np.int32), np.ones((2, 20), np.float32), "one dimension"),
+        (np.zeros(1, np.int32), np.ones((2, 19), np.float32), "moments: wrong shape"),
+        (np.zeros(1, np.int32), np.full((2, 20), np.inf, np.float32), "not finite"),
+    ],
+)
+def test_what_does_not_fit_is_refused(rows: Any, moments: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        small(whole(70, 20), "dot").searcher().gather(rows, moments)
+
+
+def test_half_floats_are_refused() -> None:
+    given = small(whole(70, 20), "dot")
+    halves = np.zeros(given.codes.shape, np.float16)
+    with pytest.raises(ValueError, match="not bytes"):
+        given.searcher(codes=halves).gather(np.zeros(1, np.int32), np.ones((2, 20), np.float32))
+
+
+@pytest.mark.parametrize("metric", [Metric.COSINE, Metric.DOT, Metric.EUCLID])
+def test_an_index_gathers_what_is_worth_it(metric: Metric, tmp_path: Path) -> None:
+    points = as_vectors(clustered(3_020, 48, 5), 48, metric)
+    vectors, queries = points[:3_000], points[3_000:]
+    builder = NativeBuilder()
+    spec = builder.spec(metric, 48, {})
+    builder.build(vectors, spec, tmp_path, threads=1, progress=lambda done: None)
+    index = builder.open({path.name: path for path in tmp_path.iterdir()}, spec, vectors)
+    rows = np.arange(1, 3_000, 2, dtype=np.int32)
+    assert index.gather(rows[: LEAST_ROWS - 1]) is None
+    gathered = index.gather(rows)
+    assert gathered is not None
+    truth = exact_search(queries, vectors[rows], 10, metric)
+    index.close()  # what was gathered keeps what it needs
+    found = gathered.search(queries, 10)
+    np.testing.assert_array_equal(found.rows, rows[truth.rows])
+    np.testing.assert_allclose(found.scores, truth.scores, rtol=1e-5, atol=1e-6)
+    assert index.gather(rows) is None

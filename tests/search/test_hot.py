@@ -1,0 +1,106 @@
+"""Filters that are asked for often are answered from gathered rows, and those that are not from what there is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from indexers.registry import INDEXERS
+from tests.conformance.data import clustered
+from vss.engines.local import LocalEngine
+from vss.filters import Condition, Filter, Match, Range
+from vss.points import Point
+from vss.schema import IndexSettings, Schema, VectorSchema
+from vss.search.hot import GATHERING
+from vss.search.retrieve import Found, search
+from vss.storage.datadir import DataDir
+from vss.storage.fold import fold
+from vss.storage.selection import Selection
+from vss.storage.view import View
+from vss.types import Metric
+
+COUNT, DIM = 6_000, 32
+VECTORS = clustered(COUNT + 10, DIM, seed=8)
+QUERIES = VECTORS[COUNT:]
+OFTEN = 3_000
+WHERE = Range("n", gte=0, lt=3_000)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[LocalEngine]:
+    engine = LocalEngine(DataDir(tmp_path), INDEXERS, writable=True)
+    settings = IndexSettings(kind="native")
+    engine.create("c", Schema(vectors={"": VectorSchema(dim=DIM, metric=Metric.EUCLID)}, index=settings))
+    points = [
+        Point(id=row, vectors={"": VECTORS[row]}, payload=b'{"n": %d, "even": %d}' % (row, row % 2))
+        for row in range(COUNT)
+    ]
+    engine.upsert("c", points).result()
+    fold(engine.collection("c"), engine, INDEXERS, threads=2)
+    yield engine
+    engine.close()
+
+
+def ask(view: View, where: Condition, query: int = 0) -> Found:
+    return search(view, QUERIES[query : query + 1], using="", k=10, where=where)[0]
+
+
+def selection(view: View, where: Condition) -> Selection:
+    known = view.parts[0].known("", where)
+    assert known is not None
+    return known
+
+
+def heat(view: View, where: Condition) -> None:
+    for _ in range(OFTEN):
+        ask(view, where)
+        if selection(view, where).wasted is None:
+            break
+    for thread in threading.enumerate():
+        if thread.name == GATHERING:
+            thread.join()
+
+
+def ids(view: View, found: Found) -> list[object]:
+    return [view.parts[part].point(row).id for part, row in zip(found.parts, found.rows, strict=True)]
+
+
+def test_a_filter_that_keeps_coming_has_its_rows_gathered(engine: LocalEngine) -> None:
+    view = engine.collection("c").view()
+    ask(view, WHERE)
+    assert selection(view, WHERE).gathered is None
+    before = selection(view, WHERE).nbytes
+    heat(view, WHERE)
+    assert selection(view, WHERE).gathered is not None
+    assert selection(view, WHERE).nbytes > before + 3_000 * DIM // 4
+    for query in range(len(QUERIES)):
+        found = ask(view, WHERE, query)
+        assert found.plans[0].plan.gathered
+        distances = np.linalg.norm(VECTORS[:3_000] - QUERIES[query], axis=1)
+        assert ids(view, found) == np.argsort(distances, kind="stable")[:10].tolist()
+    other = Filter(must=(WHERE, Match("even", (0,))))
+    assert not ask(view, other).plans[0].plan.gathered
+
+
+def test_what_is_deleted_is_not_among_them(engine: LocalEngine) -> None:
+    heat(engine.collection("c").view(), WHERE)
+    nearest = ids(engine.collection("c").view(), ask(engine.collection("c").view(), WHERE))
+    engine.remove("c", [nearest[0]]).result()  # type: ignore[list-item]
+    view = engine.collection("c").view()
+    assert ids(view, ask(view, WHERE))[:9] == nearest[1:]
+    heat(view, WHERE)
+    assert ids(view, ask(view, WHERE))[:9] == nearest[1:]
+
+
+def test_a_walk_that_took_long_is_not_taken_for_a_while(engine: LocalEngine) -> None:
+    view = engine.collection("c").view()
+    wide = Range("n", gte=0, lt=5_900)
+    assert ask(view, wide).plans[0].plan.method.value == "graph"
+    selection(view, wide).walked = 1e6
+    assert ask(view, wide).plans[0].plan.method.value != "graph"
+    selection(view, wide).walked = 0.0
+    assert ask(view, wide).plans[0].plan.method.value == "graph"

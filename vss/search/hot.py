@@ -1,0 +1,60 @@
+"""What filters that are asked for often are answered by: what queries took is noted, and rows may be gathered.
+
+Once looking elsewhere has cost as much as gathering the rows that a filter lets through, they are gathered. So nothing
+is gathered for a filter that comes once, and one that keeps coming costs at most twice what it would have had that been
+known from the start (as one rents skis before one buys them: A. Karlin et al., "Competitive snoopy caching",
+Algorithmica 1988).
+
+A walk takes longer than it should where matching rows lie far from the queries; then others are taken for a while.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from vss.filters import Condition
+from vss.protocols import probes
+from vss.search.plan import Method, Plan, gather_us
+from vss.storage.segment import Segment
+from vss.storage.selection import Selection
+from vss.storage.view import Part
+
+GATHERING = "vss-gather"
+"""The name of threads that gather rows."""
+
+NEWEST = 0.25
+"""Weight of the last walk in what walks took of late."""
+
+FORGOTTEN = 0.01
+"""Part of it that is forgotten with each query that is answered by another plan."""
+
+
+def heat(part: Part, using: str, where: Condition, selection: Selection, plan: Plan, took: float) -> None:
+    """Note that a query under a filter took so many microseconds by a plan of a part that has `Plan.in_order`.
+
+    Gathering is done by a thread of its own.
+    """
+    body = part.body
+    assert isinstance(body, Segment)
+    if plan.method is Method.GRAPH:
+        selection.walked += NEWEST * (took - selection.walked)
+    else:
+        selection.walked *= 1 - FORGOTTEN
+    assert plan.in_order is not None
+    if selection.wasted is None or took <= plan.in_order:
+        return
+    selection.wasted += took - plan.in_order
+    if selection.wasted >= gather_us(plan.matching, body.vectors[using].record.index.dim):
+        selection.wasted = None
+        threading.Thread(
+            target=_gather, args=(part, body, using, where, selection), name=GATHERING, daemon=True
+        ).start()
+
+
+def _gather(part: Part, body: Segment, using: str, where: Condition, selection: Selection) -> None:
+    index = body.vectors[using].index
+    if not probes(index):
+        return
+    selection.gathered = index.gather(selection.rows)
+    if body.known(using, where, part.alive) is selection:
+        body.keep(using, where, part.alive, selection)  # it takes more now of what the cache may hold
