@@ -222,7 +222,7 @@ class Segment:
         if passing is not None and passing.dtype != np.bool_:
             selection = self._left(name, cast("NDArray[np.int32]", passing), alive)
         else:
-            selection = self._among(name, cast("Mask | None", passing), alive, read)
+            selection = self.among(name, cast("Mask | None", passing), read, alive)
         self.keep(name, where, alive, selection)
         return selection, False
 
@@ -240,11 +240,8 @@ class Segment:
         kept = self._selections.get(_name_of(name, where))
         return kept[1] if kept is not None and kept[0] is alive else None
 
-    def among(self, name: str, mask: Mask, read: int) -> Selection:
-        """The vectors by that name in rows of a mask `(n,)`; `read` as in `Selection`."""
-        return self._among(name, mask, None, read)
-
-    def _among(self, name: str, mask: Mask | None, alive: Mask | None, read: int) -> Selection:
+    def among(self, name: str, mask: Mask | None, read: int, alive: Mask | None = None) -> Selection:
+        """The vectors by that name in rows of masks `(n,)`, None: all; `read` as in `Selection`."""
         one = self.vectors[name]
         both = alive if mask is None else mask if alive is None else mask & alive
         if both is None:
