@@ -122,6 +122,10 @@ def exact_search(
     vectors = np.asarray(vectors)  # a np.memmap makes each of its slices pay for being one
     if k == 0 or len(queries) == 0:
         return _nothing(len(queries), k)
+    if allow is None and len(queries) * vectors.size <= CACHE_FLOATS:
+        # Finding candidates first would take longer than scoring so few as the answer is scored.
+        everyone = np.broadcast_to(np.arange(len(vectors)), (len(queries), len(vectors)))
+        return best_of(everyone, score_rows(queries, vectors, everyone, metric), k)
     wanted = min(k, len(vectors)) + MARGIN
     best: Hits | None = None
     for rows, start, block, mask in _blocks(vectors, allow, len(queries)):
