@@ -51,8 +51,8 @@ from vss.types import Metric, Progress, Scores, Vectors
 NAME = "points"
 
 SHARE = 0.2
-"""Part of the solo maximum at which points are upserted while others search. That is found over as many seconds: what is
-written at first costs less than what goes on, beside sealing and folding."""
+"""Part of the solo maximum at which points are upserted while others search. The maximum is that of as many seconds:
+what comes first costs less than what goes on beside sealing and folding."""
 
 WRITING = 2
 """Connections that upsert."""
