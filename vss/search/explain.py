@@ -17,9 +17,10 @@ def explained(view: View, found: Found, milliseconds: float) -> dict[str, Any]:
     rows:          vectors by that name in the part; matching: those that count and pass the filter
     selectivity:   matching over rows, 0 to 1
     effort:        what the graph search was given to spend; null for a scan
+    gathered:      whether the matching rows were gathered, as their filter is asked for often
     filter_known:  whether an earlier query had found out which vectors match; `filter_ms` is what it took now
     payloads_read: how many payloads had to be read for it now; 0 where columns answer
-    milliseconds:  of the part, `filter_ms` among them
+    milliseconds:  of the part, `filter_ms` among them; queries that were searched together took it together
     """
     return {
         "seq": view.seq,
@@ -39,6 +40,7 @@ def _part(view: View, done: PartPlan) -> dict[str, Any]:
         "matching": plan.matching,
         "selectivity": plan.matching / plan.rows if plan.rows else 0.0,
         "effort": plan.effort,
+        "gathered": plan.gathered,
         "filter_known": done.filter_known,
         "filter_ms": done.filter_ms,
         "payloads_read": done.payloads_read,
