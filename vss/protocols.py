@@ -125,8 +125,11 @@ class Prober(Protocol):
         among: rising `(r,)` rows, or a mask `(n,)`
         """
 
-    def gather(self, rows: NDArray[np.int32]) -> Gathered | None:
-        """What makes looking at all of these `(r,)` rows cheap from now on; None where nothing does."""
+    def gathers(self, count: int) -> bool:
+        """Whether so many rows can be gathered, to be looked at for less."""
+
+    def gather(self, rows: NDArray[np.int32]) -> Gathered:
+        """What makes looking at all of these `(r,)` rows cheap from now on, where `gathers` says so."""
 
 
 class Gathered(Protocol):

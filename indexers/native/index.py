@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from indexers.native import _kernel
 from indexers.native.cells import Nearness
 from indexers.native.gathered import Gathered
-from indexers.native.scanned import Scanned, rescored
+from indexers.native.scanned import Scanned, closed, rescored
 from indexers.native.sketches import LEAST_ROWS, moments_of
 from vss.protocols import IndexSpec
 from vss.types import Hits, Mask, Vectors
@@ -87,12 +87,20 @@ class Native(Scanned):
             return Hits(*searcher.probe(queries, k, budget, rescored(0, k), np.ascontiguousarray(among, np.bool_)))
         return Hits(*searcher.probe_listed(queries, k, budget, rescored(0, k), among.astype(np.int32, copy=False)))
 
-    def gather(self, rows: NDArray[np.int32]) -> Gathered | None:
-        """As `Prober.gather`; nothing where they are few, or codes are half floats."""
-        searcher = self._searcher
-        if searcher is None or len(rows) < LEAST_ROWS or self._codes.dtype != np.uint8:
-            return None
-        return Gathered(searcher, searcher.gather(rows, self._moments))
+    def gathers(self, count: int) -> bool:
+        """As `Prober.gathers`: not where they are few, or codes are half floats."""
+        return count >= LEAST_ROWS and self._codes.dtype == np.uint8
+
+    def gather(self, rows: NDArray[np.int32]) -> Gathered:
+        """As `Prober.gather`."""
+        if self._searcher is None:
+            raise closed()
+        return Gathered(self._searcher, self.spec.dim, self._searcher.gather(rows, self._moments))
+
+    def close(self) -> None:
+        """As `Index.close`; what was gathered stays."""
+        super().close()
+        self._codes = np.empty((0, 0), self._codes.dtype)
 
     @cached_property
     def _moments(self) -> NDArray[np.float32]:

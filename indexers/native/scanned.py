@@ -45,10 +45,8 @@ class Scanned:
     def _opened(self, queries: Vectors) -> tuple[_kernel.Searcher, Vectors]:
         """The engine, and the queries as it takes them."""
         if self._searcher is None:
-            raise VssError(Code.UNAVAILABLE, "the index was closed", hint="open it again")
-        if queries.ndim != 2 or queries.shape[1] != self.spec.dim:
-            raise invalid(f"got queries of shape {queries.shape}, wanted (q, {self.spec.dim})")
-        return self._searcher, np.ascontiguousarray(queries, np.float32)
+            raise closed()
+        return self._searcher, as_queries(queries, self.spec.dim)
 
     def _checked(self, allow: Mask) -> Mask:
         if len(allow) != self._count:
@@ -59,3 +57,15 @@ class Scanned:
 def rescored(width: int, k: int) -> int:
     """How many rows a scan by codes scores again, at least."""
     return max(width, RESCORED_OF_SCAN, 2 * k)
+
+
+def as_queries(queries: Vectors, dim: int) -> Vectors:
+    """Queries as the engine takes them. VssError (INVALID) for another shape than `(q, dim)`."""
+    if queries.ndim != 2 or queries.shape[1] != dim:
+        raise invalid(f"got queries of shape {queries.shape}, wanted (q, {dim})")
+    return np.ascontiguousarray(queries, np.float32)
+
+
+def closed() -> VssError:
+    """What a closed index answers."""
+    return VssError(Code.UNAVAILABLE, "the index was closed", hint="open it again")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -16,8 +17,10 @@ from vss.jobs.worker import Worker
 from vss.points import Point
 from vss.schema import IndexSettings, Schema, VectorSchema
 from vss.storage.catalog import Catalog
+from vss.storage.compact import compact
 from vss.storage.datadir import DataDir
 from vss.storage.fold import seal
+from vss.storage.manifest import Manifest
 from vss.types import Metric
 
 DIM, COUNT = 8, 600
@@ -29,29 +32,55 @@ def sealed(engine: LocalEngine, rows: range) -> None:
     seal(engine.collection("c"), engine, INDEXERS)
 
 
-@pytest.mark.parametrize("busy_seconds", [1e6, 0.0])
-def test_a_fold_waits_while_one_generation_follows_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy_seconds: float
-) -> None:
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[LocalEngine]:
     engine = LocalEngine(DataDir(tmp_path / "data"), INDEXERS, writable=True)
     settings = IndexSettings(kind="faiss_hnsw")
     engine.create("c", Schema(vectors={"": VectorSchema(dim=DIM, metric=Metric.EUCLID)}, index=settings))
-    job = Worker(engine.data, INDEXERS, cast(Writer, engine), threads=lambda: 1, stop=threading.Event())
-    catalog = Catalog(engine.data)
+    yield engine
+    engine.close()
 
-    def kinds() -> list[str]:
-        manifest = engine.collection("c").current()
-        assert manifest is not None
-        return [one.vectors[""].index.kind for one in manifest.segments]
 
+def kinds(engine: LocalEngine) -> list[str]:
+    manifest = engine.collection("c").current()
+    assert manifest is not None
+    return [one.vectors[""].index.kind for one in manifest.segments]
+
+
+def worker(engine: LocalEngine) -> Worker:
+    return Worker(engine.data, INDEXERS, cast(Writer, engine), threads=lambda: 1, stop=threading.Event())
+
+
+@pytest.mark.parametrize("busy_seconds", [1e6, 0.0])
+def test_a_fold_waits_while_one_generation_follows_another(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch, busy_seconds: float
+) -> None:
+    job, catalog = worker(engine), Catalog(engine.data)
     sealed(engine, range(COUNT))
     job.round(catalog)
-    assert kinds() == ["faiss_hnsw"]  # nothing was known to come before it
+    assert kinds(engine) == ["faiss_hnsw"]  # nothing was known to come before it
 
     monkeypatch.setattr("vss.jobs.worker.BUSY_SECONDS", busy_seconds)
     sealed(engine, range(COUNT, 2 * COUNT))
     job.round(catalog)
     job.round(catalog)
-    assert kinds() == (["faiss_hnsw", "coded"] if busy_seconds else ["faiss_hnsw"])
+    assert kinds(engine) == (["faiss_hnsw", "coded"] if busy_seconds else ["faiss_hnsw"])
     catalog.close()
-    engine.close()
+
+
+def test_what_is_sealed_during_a_fold_tells_that_writes_go_on(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, catalog = worker(engine), Catalog(engine.data)
+
+    def compact_and_write(*given: Any, **settings: Any) -> Manifest:
+        monkeypatch.setattr("vss.jobs.worker.BUSY_SECONDS", 1e6)  # however long this takes
+        sealed(engine, range(COUNT, 2 * COUNT))
+        return compact(*given, **settings)
+
+    monkeypatch.setattr("vss.jobs.worker.compact", compact_and_write)
+    sealed(engine, range(COUNT))
+    job.round(catalog)
+    job.round(catalog)
+    assert kinds(engine) == ["faiss_hnsw", "coded"] or kinds(engine) == ["coded", "faiss_hnsw"]
+    catalog.close()

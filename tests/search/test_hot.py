@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +12,15 @@ import pytest
 
 from indexers.registry import INDEXERS
 from tests.conformance.data import clustered
+from vss.changes import PatchPayload
 from vss.engines.local import LocalEngine
 from vss.filters import Condition, Filter, Match, Range
+from vss.patches import PayloadPatch
 from vss.points import Point
 from vss.schema import IndexSettings, Schema, VectorSchema
+from vss.search import hot
 from vss.search.hot import GATHERING
-from vss.search.retrieve import Found, search
+from vss.search.retrieve import Found, search, search_async
 from vss.storage.datadir import DataDir
 from vss.storage.fold import fold
 from vss.storage.selection import Selection
@@ -93,7 +97,36 @@ def test_what_is_deleted_is_not_among_them(engine: LocalEngine) -> None:
     view = engine.collection("c").view()
     assert ids(view, ask(view, WHERE))[:9] == nearest[1:]
     heat(view, WHERE)
-    assert ids(view, ask(view, WHERE))[:9] == nearest[1:]
+    found = ask(view, WHERE)
+    assert found.plans[0].plan.gathered
+    assert ids(view, found)[:9] == nearest[1:]
+
+
+def test_nothing_is_gathered_for_what_nobody_keeps(engine: LocalEngine) -> None:
+    """Where payloads lie over a segment its selections are made for each query."""
+    engine.write("c", [PatchPayload((5_999,), PayloadPatch(set={"n": 10}))]).result()
+    view = engine.collection("c").view()
+    assert view.parts[0].patches
+    for _ in range(20):
+        part, plan = view.parts[0], ask(view, WHERE).plans[0].plan
+        assert plan.in_order is not None
+        selected, _ = part.select("", WHERE)
+        hot.heat(part, "", WHERE, selected, plan, 1e9)
+        assert all(thread.name != GATHERING for thread in threading.enumerate())
+        assert selected.gathered is None
+
+
+def test_queries_that_arrive_together_get_their_own_answers(engine: LocalEngine) -> None:
+    view = engine.collection("c").view()
+
+    async def together() -> list[list[Found]]:
+        asked = [search_async(view, QUERIES[query : query + 1], using="", k=10) for query in range(len(QUERIES))]
+        return await asyncio.gather(*asked)
+
+    for query, (found,) in enumerate(asyncio.run(together())):
+        alone = search(view, QUERIES[query : query + 1], using="", k=10)[0]
+        assert ids(view, found) == ids(view, alone)
+        np.testing.assert_array_equal(found.scores, alone.scores)
 
 
 def test_a_walk_that_took_long_is_not_taken_for_a_while(engine: LocalEngine) -> None:

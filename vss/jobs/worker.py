@@ -238,8 +238,13 @@ class Worker:
         if reason is None and due(merge) is not None:
             return  # once writes have ceased, or there is more to do
         if reason is not None:
-            if self._fold(entry, collection, manifest, reason):
-                watched.failures = 0
+            published = self._fold(entry, collection, manifest, reason)
+            if published is not None:
+                # Its own generation is no sign of writes; one that came meanwhile is.
+                watched.failures, watched.met = 0, (published.generation, watched.met[1])
+                if published.generation > generation + 1:
+                    now = time.monotonic()
+                    watched.met, watched.busy = (published.generation, now), now + BUSY_SECONDS
             else:
                 # Its files are nobody's now: they are collected with the next look.
                 watched.again, watched.collected = time.monotonic() + REFUSED_SECONDS, 0
@@ -287,13 +292,13 @@ class Worker:
                 f"{retired.operations:,}",
             )
 
-    def _fold(self, entry: Entry, collection: Collection, manifest: Manifest, reason: str) -> bool:
-        """False when the build was refused, or the refusal of an earlier one still stands."""
+    def _fold(self, entry: Entry, collection: Collection, manifest: Manifest, reason: str) -> Manifest | None:
+        """None when the build was refused, or the refusal of an earlier one still stands."""
         merged = to_merge(manifest, entry.schema, self._indexers)
         refusal = Refusals(collection.folder).read()
         ids = frozenset(one.id for one in merged)
         if refusal is not None and refusal.bars(ids, entry.schema.index, self._min_recall, time.time()):
-            return False
+            return None
         rows, began = sum(map(live_rows, merged)), time.monotonic()
         threads, waiting = self._threads(), survey(manifest, entry.schema, self._indexers).unindexed
         log.debug("%s: folding %s rows with %d threads: %s", entry.name, f"{rows:,}", threads, reason)
@@ -309,7 +314,7 @@ class Worker:
             )
         except Refused as error:
             log.error("%s: a fold of %s rows was refused: %s", entry.name, f"{rows:,}", error)
-            return False
+            return None
         log.info(
             "%s: folded %s rows of %d segments in %.1f s, generation %d: %s",
             entry.name,
@@ -319,7 +324,7 @@ class Worker:
             published.generation,
             reason,
         )
-        return True
+        return published
 
     def _paced(self, share: float) -> Progress:
         """The progress of a build, which ends it when the worker is told to stop, and pauses it between two blocks."""

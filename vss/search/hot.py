@@ -15,7 +15,7 @@ import threading
 from vss.filters import Condition
 from vss.protocols import probes
 from vss.search.plan import Method, Plan, gather_us
-from vss.storage.segment import Segment
+from vss.storage.segment import MASK_CACHE_BYTES, Segment
 from vss.storage.selection import Selection
 from vss.storage.view import Part
 
@@ -28,13 +28,19 @@ NEWEST = 0.25
 FORGOTTEN = 0.01
 """Part of it that is forgotten with each query that is answered by another plan."""
 
+MOST_BYTES = MASK_CACHE_BYTES // 2
+"""What is gathered for one filter takes no more of what a segment may keep for all of them."""
+
+_ALONE = threading.Lock()
+"""Rows are gathered for one filter at a time."""
+
 
 def heat(part: Part, using: str, where: Condition, selection: Selection, plan: Plan, took: float) -> None:
     """Note that a query under a filter took so many microseconds by a plan of a part that has `Plan.in_order`.
 
     Gathering is done by a thread of its own.
     """
-    body = part.body
+    body, price = part.body, gather_us(plan.matching, part.body.vectors[using].vectors.shape[1])
     assert isinstance(body, Segment)
     if plan.method is Method.GRAPH:
         selection.walked += NEWEST * (took - selection.walked)
@@ -44,17 +50,22 @@ def heat(part: Part, using: str, where: Condition, selection: Selection, plan: P
     if selection.wasted is None or took <= plan.in_order:
         return
     selection.wasted += took - plan.in_order
-    if selection.wasted >= gather_us(plan.matching, body.vectors[using].record.index.dim):
-        selection.wasted = None
-        threading.Thread(
-            target=_gather, args=(part, body, using, where, selection), name=GATHERING, daemon=True
-        ).start()
+    # A selection that nobody keeps, as where payloads were patched, would be gathered for nobody.
+    if selection.wasted < price or body.known(using, where, part.alive) is not selection or not _ALONE.acquire(False):
+        return
+    selection.wasted = None
+    # No daemon: the kernel must not come back from its work to an interpreter that ends.
+    threading.Thread(target=_gather, args=(part, body, using, where, selection), name=GATHERING).start()
 
 
 def _gather(part: Part, body: Segment, using: str, where: Condition, selection: Selection) -> None:
-    index = body.vectors[using].index
-    if not probes(index):
-        return
-    selection.gathered = index.gather(selection.rows)
-    if body.known(using, where, part.alive) is selection:
-        body.keep(using, where, part.alive, selection)  # it takes more now of what the cache may hold
+    try:
+        index = body.vectors[using].index
+        assert probes(index)
+        gathered = index.gather(selection.rows)
+        if gathered.nbytes <= MOST_BYTES:
+            selection.gathered = gathered
+        if body.known(using, where, part.alive) is selection:
+            body.keep(using, where, part.alive, selection)  # it takes more now of what the cache may hold
+    finally:
+        _ALONE.release()

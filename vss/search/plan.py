@@ -20,6 +20,7 @@ from vss.protocols import Index, probes, scans
 from vss.recall import CurvePoint, effort_for
 from vss.storage.manifest import VectorsRecord
 from vss.storage.segment import Segment, SegmentVectors
+from vss.storage.selection import LISTED_SHARE as LISTED_BELOW
 from vss.storage.selection import Selection
 from vss.storage.view import Part
 
@@ -89,8 +90,8 @@ class Plan:
     why:      in words, for `explain`
     looked:   how many matching rows are looked at in the nearest cells where a graph search comes back short; None:
               all of them
-    in_order: predicted microseconds of looking at all matching rows once they were gathered; None where they are not
-    gathered: they were, as they were often asked for
+    in_order: predicted microseconds of looking at all matching rows, were they gathered; None where they cannot be
+    gathered: they were, and are looked at so
     """
 
     method: Method
@@ -169,7 +170,8 @@ def plan_part(
         method = min(costs, key=costs.__getitem__)
         said = ", ".join(f"{one.value} {cost:,.0f} us" for one, cost in costs.items())
         ready = ready and method is Method.SCAN
-        return Plan(method, rows, matching, efforts[method], f"{share:.2%} match: {said}", looked, gathered, ready)
+        in_order = gathered if index.gathers(matching) else None
+        return Plan(method, rows, matching, efforts[method], f"{share:.2%} match: {said}", looked, in_order, ready)
     if share < SCAN_SHARE or (share < WIDE_SHARE and matching <= SCAN_ROWS):
         return scan(f"{matching} rows match, scanning them is exact and cheap")
     return Plan(Method.GRAPH, rows, matching, spent, f"{share:.0%} of the rows match")
@@ -223,19 +225,25 @@ def walk_us(curve: Sequence[CurvePoint], effort: float) -> float:
     return below.microseconds + part * (above.microseconds - below.microseconds)
 
 
-def predicted_ms(part: Part, using: str, matching: int, *, exact: bool) -> float:
-    """Predicted milliseconds of one query to a part that has vectors by that name, of which so many may be returned."""
+def predicted_ms(part: Part, using: str, known: Selection | None, *, exact: bool) -> float:
+    """Predicted milliseconds of one query to a part that has vectors by that name.
+
+    known: those that may be returned; None while nobody knows
+    """
     one = part.body.vectors[using]
     rows, dim = len(one.vectors), int(one.vectors.shape[1])
+    matching = rows if known is None else known.count
     if exact or not scans(one.index):
         scanned = 1000 * matching * dim / FLOATS_PER_MS
-    elif isinstance(one, SegmentVectors) and one.curve:
+    elif known is not None and known.gathered is not None:
+        scanned = scan_in_order_us(matching, dim)
+    elif isinstance(one, SegmentVectors) and (one.curve or matching < LISTED_BELOW * rows):
         scanned = matching * scan_us_a_row(one.record, dim)
     else:
-        scanned = scan_in_order_us(matching, dim)
+        scanned = scan_in_order_us(rows, dim)
     if exact or not isinstance(one, SegmentVectors) or not one.curve or not matching:
         return scanned / 1000
     effort: float = effort_for(one.curve, DEFAULT_RECALL) or one.curve[-1].effort
     if probes(one.index):
         effort = one.index.widened(int(effort), BEST, matching / rows)
-    return min(scanned, walk_us(one.curve, effort)) / 1000
+    return min(scanned, max(walk_us(one.curve, effort), 0 if known is None else known.walked)) / 1000

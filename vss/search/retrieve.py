@@ -32,10 +32,16 @@ LATE = "deadline"
 """The reason of an answer for which not everything was looked at."""
 
 MAX_PLANS = 64
-"""Kinds of searches whose plans a view keeps, where there is no filter, and a selection."""
+"""Kinds of searches without a filter whose plans a view keeps."""
+
+MAX_PLANS_OF_FILTER = 8
+"""Kinds of searches whose plans are kept for a filter."""
 
 MAX_TOGETHER = 16
 """Queries that are searched together at most."""
+
+USUAL_K = 100
+"""Results that they may ask for at most."""
 
 FILTER_MS_PER_LIVE_ROW = 0.003
 FILTER_MS_PER_ROW = 0.0001
@@ -182,7 +188,7 @@ def _plan(part: Part, using: str, selection: Selection, asked: dict[str, Any]) -
     plan: Plan | None = selection.plans.get(name)
     if plan is None:
         plan = plan_part(part, using, selection, **asked)
-        if len(selection.plans) < MAX_PLANS:
+        if len(selection.plans) < MAX_PLANS_OF_FILTER:
             selection.plans[name] = plan
     return plan
 
@@ -201,7 +207,8 @@ async def search_async(
 ) -> list[Found]:
     """`search`, away from the event loop when it would hold it for more than `LOOP_MS`.
 
-    Single queries without a filter that come to this in one turn of the loop are searched together.
+    Single queries without a filter that come to this in one turn of the loop are searched together, as long as they
+    ask for no more than predictions are made for: what takes long has the loop for itself.
     """
     work = partial(
         search,
@@ -217,10 +224,11 @@ async def search_async(
     cost = cost_ms(view, using, where, exact=exact)
     if len(queries) * cost > LOOP_MS:
         return await asyncio.to_thread(work, queries)
-    if len(queries) > 1 or where is not None or deadline.at is not None:
+    usual = k <= USUAL_K and effort is None and recall is None
+    if len(queries) != 1 or where is not None or deadline.at is not None or not usual:
         return work(queries)
     most = MAX_TOGETHER if MAX_TOGETHER * cost <= LOOP_MS else int(LOOP_MS / cost)
-    return [await _TOGETHER.answer((view, using, k, exact, effort, recall), queries, most, work)]
+    return [await _TOGETHER.answer((view, using, k, exact), queries, most, work)]
 
 
 def cost_ms(view: View, using: str, where: Condition | None, *, exact: bool) -> float:
@@ -241,7 +249,7 @@ def _cost_ms(view: View, using: str, where: Condition | None, *, exact: bool) ->
         known = part.known(using, where)
         if known is None and where is not None:
             total += _filter_ms(part, where)
-        total += predicted_ms(part, using, len(part.body) if known is None else known.count, exact=exact)
+        total += predicted_ms(part, using, known, exact=exact)
     return total
 
 

@@ -19,6 +19,10 @@ LISTED_SHARE = 0.4
 """Part of all rows up to which those that are left are listed: beyond it all are gone through, in their order."""
 
 
+PLANS_BYTES = 4096
+"""About what plans and what else stands beside a selection take."""
+
+
 class Selection:
     """What a filter, tombstones and missing vectors leave of `(m, dim)` vectors. Thread-safe; they stay what they are.
 
@@ -95,9 +99,10 @@ class Selection:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the mask, of the rows, whether they were asked for or not, and of what was gathered."""
+        """Bytes of the mask, of the rows, whether they were asked for or not, of what was gathered, and about those of
+        the plans."""
         gathered = 0 if self.gathered is None else self.gathered.nbytes
-        return 4 * self.count + (0 if self.whole else self._of) + gathered
+        return 4 * self.count + (0 if self.whole else self._of) + gathered + PLANS_BYTES
 
 
 def selected(mask: Mask, read: int = 0) -> Selection:

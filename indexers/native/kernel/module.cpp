@@ -273,6 +273,7 @@ class Searcher {
         require(finite, "moments: hold what is not finite");
         const py::gil_scoped_release others_may_run;
         if (coded.extra != nullptr) {
+            made.extras.reserve(size);
             for (const std::int32_t row : made.rows) made.extras.push_back(coded.extra[row]);
         }
         made.blocks.resize((size + kBlock - 1) / kBlock * gathered_sketches(made).bytes());

@@ -10,10 +10,12 @@ import pytest
 
 from indexers.native import _kernel
 from indexers.native.builder import NativeBuilder
+from indexers.native.index import Native
 from indexers.native.sketches import LEAST_ROWS, moments_of
 from tests.conformance.data import clustered
 from tests.indexers.native.oracle import best, small, whole
 from vss.distance import exact_search
+from vss.errors import VssError
 from vss.types import Metric
 from vss.vectors import as_vectors
 
@@ -87,12 +89,24 @@ def test_an_index_gathers_what_is_worth_it(metric: Metric, tmp_path: Path) -> No
     builder.build(vectors, spec, tmp_path, threads=1, progress=lambda done: None)
     index = builder.open({path.name: path for path in tmp_path.iterdir()}, spec, vectors)
     rows = np.arange(1, 3_000, 2, dtype=np.int32)
-    assert index.gather(rows[: LEAST_ROWS - 1]) is None
+    assert index.gathers(LEAST_ROWS)
+    assert not index.gathers(LEAST_ROWS - 1)
     gathered = index.gather(rows)
-    assert gathered is not None
     truth = exact_search(queries, vectors[rows], 10, metric)
     index.close()  # what was gathered keeps what it needs
     found = gathered.search(queries, 10)
     np.testing.assert_array_equal(found.rows, rows[truth.rows])
     np.testing.assert_allclose(found.scores, truth.scores, rtol=1e-5, atol=1e-6)
-    assert index.gather(rows) is None
+    with pytest.raises(VssError, match="was closed"):
+        index.gather(rows)
+    with pytest.raises(VssError, match="wanted \\(q, 48\\)"):
+        gathered.search(queries[:, :40], 10)
+
+
+def test_what_half_floats_hold_is_not_gathered() -> None:
+    vectors = whole(2_000, 16)
+    given = small(vectors, "dot", graph=np.zeros((2_000, 8), np.int32))
+    halves = np.zeros(given.codes.shape, np.float16)
+    spec = NativeBuilder().spec(Metric.DOT, 16, {})
+    assert Native(spec, given.searcher(), given.codes).gathers(2_000)
+    assert not Native(spec, given.searcher(codes=halves), halves).gathers(2_000)
