@@ -69,6 +69,15 @@ def heat(view: View, where: Condition) -> None:
             thread.join()
 
 
+def ask_gathered(view: View, where: Condition, query: int = 0) -> Found:
+    """What took how long depends on what else the machine does: as if walks took long and scans did not."""
+    one = selection(view, where)
+    one.walked, one.scanned = 1e9, 0.0
+    found = ask(view, where, query)
+    assert found.plans[0].plan.gathered
+    return found
+
+
 def ids(view: View, found: Found) -> list[object]:
     return [view.parts[part].point(row).id for part, row in zip(found.parts, found.rows, strict=True)]
 
@@ -82,8 +91,7 @@ def test_a_filter_that_keeps_coming_has_its_rows_gathered(engine: LocalEngine) -
     assert selection(view, WHERE).gathered is not None
     assert selection(view, WHERE).nbytes > before + 3_000 * DIM // 4
     for query in range(len(QUERIES)):
-        found = ask(view, WHERE, query)
-        assert found.plans[0].plan.gathered
+        found = ask_gathered(view, WHERE, query)
         distances = np.linalg.norm(VECTORS[:3_000] - QUERIES[query], axis=1)
         assert ids(view, found) == np.argsort(distances, kind="stable")[:10].tolist()
     other = Filter(must=(WHERE, Match("even", (0,))))
@@ -97,9 +105,7 @@ def test_what_is_deleted_is_not_among_them(engine: LocalEngine) -> None:
     view = engine.collection("c").view()
     assert ids(view, ask(view, WHERE))[:9] == nearest[1:]
     heat(view, WHERE)
-    found = ask(view, WHERE)
-    assert found.plans[0].plan.gathered
-    assert ids(view, found)[:9] == nearest[1:]
+    assert ids(view, ask_gathered(view, WHERE))[:9] == nearest[1:]
 
 
 def test_nothing_is_gathered_for_what_nobody_keeps(engine: LocalEngine) -> None:
@@ -132,8 +138,21 @@ def test_queries_that_arrive_together_get_their_own_answers(engine: LocalEngine)
 def test_a_walk_that_took_long_is_not_taken_for_a_while(engine: LocalEngine) -> None:
     view = engine.collection("c").view()
     wide = Range("n", gte=0, lt=5_900)
-    assert ask(view, wide).plans[0].plan.method.value == "graph"
+    ask(view, wide)
     selection(view, wide).walked = 1e6
-    assert ask(view, wide).plans[0].plan.method.value != "graph"
+    plan = ask(view, wide).plans[0].plan
+    assert plan.method.value != "graph"
+    assert "graph 1,000,000 us" in plan.why
     selection(view, wide).walked = 0.0
-    assert ask(view, wide).plans[0].plan.method.value == "graph"
+    assert "graph 1,000,000 us" not in ask(view, wide).plans[0].plan.why
+
+
+def test_a_scan_of_gathered_rows_that_took_long_is_not_taken_for_a_while(engine: LocalEngine) -> None:
+    view = engine.collection("c").view()
+    ask(view, WHERE)
+    heat(view, WHERE)
+    ask_gathered(view, WHERE)
+    one = selection(view, WHERE)
+    one.walked, one.scanned = 0.0, 1e9
+    assert not ask(view, WHERE).plans[0].plan.gathered
+    assert one.scanned < 1e9

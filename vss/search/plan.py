@@ -162,7 +162,7 @@ def plan_part(
         walked = max(walk_us(curve, index.widened(spent, k, share)), selection.walked)
         gathered, scanned = scan_in_order_us(matching, vectors.index.dim), listing + matching * row
         ready = selection.gathered is not None
-        costs = {Method.SCAN: gathered if ready else scanned, Method.GRAPH: walked}
+        costs = {Method.SCAN: max(gathered, selection.scanned) if ready else scanned, Method.GRAPH: walked}
         if looked is not None:
             costs[Method.PARTITION] = probe_us(index.cells, row, looked, selection, share)
             costs[Method.PARTITION] += listing if share < LISTED_SHARE else 0

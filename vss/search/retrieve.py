@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import log2
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +37,9 @@ MAX_PLANS = 64
 
 MAX_PLANS_OF_FILTER = 8
 """Kinds of searches whose plans are kept for a filter."""
+
+STEPS = 8
+"""For each doubling of what searches under a filter take: from one to the next it is planned anew."""
 
 MAX_TOGETHER = 16
 """Queries that are searched together at most."""
@@ -183,13 +187,14 @@ def _planned(view: View, using: str, where: Condition | None, **asked: Any) -> l
 
 def _plan(part: Part, using: str, selection: Selection, asked: dict[str, Any]) -> Plan:
     """The plan of a part, kept beside the selection for as long as what it depends on stays as it is."""
-    walked = int(selection.walked).bit_length()
-    name = (*asked.values(), selection.lists, selection.gathered is None, walked)
+    took = (int(STEPS * log2(1 + selection.walked)), int(STEPS * log2(1 + selection.scanned)))
+    name = (*asked.values(), selection.lists, selection.gathered is None, took)
     plan: Plan | None = selection.plans.get(name)
     if plan is None:
         plan = plan_part(part, using, selection, **asked)
-        if len(selection.plans) < MAX_PLANS_OF_FILTER:
-            selection.plans[name] = plan
+        if len(selection.plans) >= MAX_PLANS_OF_FILTER:
+            selection.plans.clear()
+        selection.plans[name] = plan
     return plan
 
 
