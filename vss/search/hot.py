@@ -5,8 +5,8 @@ is gathered for a filter that comes once, and one that keeps coming costs at mos
 known from the start (as one rents skis before one buys them: A. Karlin et al., "Competitive snoopy caching",
 Algorithmica 1988).
 
-A walk takes longer than it should where matching rows lie far from the queries, and a scan of many gathered rows where
-others have driven them out of the processor's caches; then other plans are taken for a while.
+Searches take longer than predicted where matching rows lie far from the queries, so that a walk comes back short, and
+where others have driven what they read out of the processor's caches. Then other plans are taken for a while.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import threading
 
 from vss.filters import Condition
 from vss.protocols import probes
-from vss.search.plan import Method, Plan, gather_us
+from vss.search.plan import Plan, gather_us
 from vss.storage.segment import MASK_CACHE_BYTES, Segment
 from vss.storage.selection import Selection
 from vss.storage.view import Part
@@ -24,10 +24,10 @@ GATHERING = "vss-gather"
 """The name of threads that gather rows."""
 
 NEWEST = 0.25
-"""Weight of the last one in what walks, and scans, took of late."""
+"""Weight of the last search in what searches of its way took of late."""
 
 FORGOTTEN = 0.01
-"""Part of it that is forgotten with each query that is answered otherwise."""
+"""Part of that which is forgotten with each query."""
 
 MOST_BYTES = MASK_CACHE_BYTES // 2
 """What is gathered for one filter takes no more of what a segment may keep for all of them."""
@@ -43,8 +43,9 @@ def heat(part: Part, using: str, where: Condition, selection: Selection, plan: P
     """
     body, price = part.body, gather_us(plan.matching, part.body.vectors[using].vectors.shape[1])
     assert isinstance(body, Segment)
-    selection.walked = _of_late(selection.walked, took if plan.method is Method.GRAPH else None)
-    selection.scanned = _of_late(selection.scanned, took if plan.gathered else None)
+    for way in tuple(selection.took):
+        selection.took[way] *= 1 - FORGOTTEN
+    selection.took[plan.way] = (1 - NEWEST) * selection.took.get(plan.way, 0.0) + NEWEST * took
     assert plan.in_order is not None
     if selection.wasted is None or took <= plan.in_order:
         return
@@ -55,11 +56,6 @@ def heat(part: Part, using: str, where: Condition, selection: Selection, plan: P
     selection.wasted = None
     # No daemon: the kernel must not come back from its work to an interpreter that ends.
     threading.Thread(target=_gather, args=(part, body, using, where, selection), name=GATHERING).start()
-
-
-def _of_late(before: float, took: float | None) -> float:
-    """Microseconds that something took of late; None: this query was not answered by it."""
-    return before * (1 - FORGOTTEN) if took is None else before + NEWEST * (took - before)
 
 
 def _gather(part: Part, body: Segment, using: str, where: Condition, selection: Selection) -> None:

@@ -103,6 +103,11 @@ class Plan:
     in_order: float | None = None
     gathered: bool = False
 
+    @property
+    def way(self) -> str:
+        """What distinguishes searches by how long they take."""
+        return "gathered" if self.gathered else self.method.value
+
 
 def plan_part(
     part: Part,
@@ -159,13 +164,16 @@ def plan_part(
         if matching * row < PROBE_US:
             return scan(f"{matching} rows match")
         listing = 0 if selection.lists else rows * LISTING_NS / 1000
-        walked = max(walk_us(curve, index.widened(spent, k, share)), selection.walked)
+        walked = walk_us(curve, index.widened(spent, k, share))
         gathered, scanned = scan_in_order_us(matching, vectors.index.dim), listing + matching * row
         ready = selection.gathered is not None
-        costs = {Method.SCAN: max(gathered, selection.scanned) if ready else scanned, Method.GRAPH: walked}
+        costs = {Method.SCAN: gathered if ready else scanned, Method.GRAPH: walked}
         if looked is not None:
             costs[Method.PARTITION] = probe_us(index.cells, row, looked, selection, share)
             costs[Method.PARTITION] += listing if share < LISTED_SHARE else 0
+        for one in costs:
+            took = selection.took.get("gathered" if ready and one is Method.SCAN else one.value, 0.0)
+            costs[one] = max(costs[one], took)
         efforts = {Method.SCAN: None, Method.GRAPH: spent, Method.PARTITION: looked}
         method = min(costs, key=costs.__getitem__)
         said = ", ".join(f"{one.value} {cost:,.0f} us" for one, cost in costs.items())
@@ -246,4 +254,6 @@ def predicted_ms(part: Part, using: str, known: Selection | None, *, exact: bool
     effort: float = effort_for(one.curve, DEFAULT_RECALL) or one.curve[-1].effort
     if probes(one.index):
         effort = one.index.widened(int(effort), BEST, matching / rows)
-    return min(scanned, max(walk_us(one.curve, effort), 0 if known is None else known.walked)) / 1000
+    return (
+        min(scanned, max(walk_us(one.curve, effort), 0 if known is None else known.took.get(Method.GRAPH, 0.0))) / 1000
+    )

@@ -187,8 +187,8 @@ def _planned(view: View, using: str, where: Condition | None, **asked: Any) -> l
 
 def _plan(part: Part, using: str, selection: Selection, asked: dict[str, Any]) -> Plan:
     """The plan of a part, kept beside the selection for as long as what it depends on stays as it is."""
-    took = (int(STEPS * log2(1 + selection.walked)), int(STEPS * log2(1 + selection.scanned)))
-    name = (*asked.values(), selection.lists, selection.gathered is None, took)
+    took = [int(STEPS * log2(1 + one)) for one in tuple(selection.took.values())]
+    name = (*asked.values(), selection.lists, selection.gathered is None, *took)
     plan: Plan | None = selection.plans.get(name)
     if plan is None:
         plan = plan_part(part, using, selection, **asked)

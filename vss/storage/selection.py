@@ -33,8 +33,7 @@ class Selection:
     Beside them stands what searches among them learn (`vss.search.hot`):
     gathered: these rows, gathered by their index because they are asked for often
     wasted:   microseconds that searches would have taken less had they been so; None once they are, or will not be
-    walked:   microseconds that walks of a graph to them took of late
-    scanned:  that scans of them took of late since they are gathered
+    took:     microseconds that searches among them took of late, by how they were done (`vss.search.plan.Plan.way`)
     plans:    how they are searched, by what was asked for (`vss.search.retrieve`)
     """
 
@@ -45,8 +44,7 @@ class Selection:
         self.read = read
         self.gathered: Gathered | None = None
         self.wasted: float | None = 0.0
-        self.walked = 0.0
-        self.scanned = 0.0
+        self.took: dict[str, float] = {}
         self.plans: dict[Any, Any] = {}
         self._mask = mask
         self._rows: NDArray[np.int32] | None = None
