@@ -56,7 +56,7 @@ def bfloat16_by_machine() -> bool:
     return bool(found & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
-@pytest.mark.skipif(not bfloat16_by_machine(), reason="this processor has no bfloat16; one test below imitates it")
+@pytest.mark.skipif(not bfloat16_by_machine(), reason="this processor has no bfloat16; a soak below imitates it")
 class TestBfloat16(EmbedderSuite):
     @classmethod
     def open(cls) -> Embedder:
@@ -67,7 +67,9 @@ def test_the_packaged_model_is_known_to_be_there() -> None:
     assert available() == ("hashing", MINILM)
 
 
-@pytest.mark.parametrize(("precision", "least"), [("float32", 0.99999), ("bfloat16", 0.99)])
+@pytest.mark.parametrize(
+    ("precision", "least"), [("float32", 0.99999), pytest.param("bfloat16", 0.99, marks=pytest.mark.soak)]
+)
 def test_vectors_are_those_of_the_library(precision: str, least: float, reference: np.ndarray) -> None:
     made = canary.make(open_embedder(MINILM, precision=precision, threads=2))
     assert np.einsum("ij,ij->i", made, reference).min() >= least

@@ -101,3 +101,11 @@ def best(queries: Array, vectors: Array, measure: str, k: int, allowed: Array | 
         rows[:, : order.shape[1]] = among[order]
         scores[:, : order.shape[1]] = np.take_along_axis(of_all, order, axis=1)
     return rows, scores
+
+
+def clustered(count: int, dim: int, seed: int, centres: int = 40) -> NDArray[np.float32]:
+    """`(count, dim)` points around centres."""
+    random = np.random.default_rng(seed)
+    middles = random.standard_normal((centres, dim))
+    points = middles[random.integers(0, centres, count)] + 0.4 * random.standard_normal((count, dim))
+    return points.astype(np.float32)

@@ -12,8 +12,7 @@ from indexers.native import _kernel
 from indexers.native.builder import NativeBuilder
 from indexers.native.index import Native
 from indexers.native.sketches import LEAST_ROWS, moments_of
-from tests.conformance.data import clustered
-from tests.indexers.native.oracle import best, small, whole
+from tests.indexers.native.oracle import best, clustered, small, whole
 from vss.distance import exact_search
 from vss.errors import VssError
 from vss.types import Metric

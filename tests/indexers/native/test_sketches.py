@@ -14,7 +14,7 @@ from indexers.native.coded import CodedBuilder
 from indexers.native.codes import FILES, MAYBE, read_arrays, searcher_of
 from indexers.native.growing import CodedGrowing
 from indexers.native.sketches import LEAST_ROWS, moments_of, sketch_bytes
-from tests.indexers.native.oracle import best, small, whole
+from tests.indexers.native.oracle import best, clustered, small, whole
 from vss.distance import exact_search
 from vss.errors import Code, VssError
 from vss.recall import recall_at
@@ -24,13 +24,6 @@ from vss.vectors import as_vectors
 KERNELS = _kernel.kernels()
 CHANGE, LEVELS = np.float32(0.9816), np.array([-1.510, -0.4528, 0.4528, 1.510], np.float32)
 METRICS = (Metric.COSINE, Metric.DOT, Metric.EUCLID)
-
-
-def clustered(count: int, dim: int, seed: int, centres: int = 40) -> NDArray[np.float32]:
-    random = np.random.default_rng(seed)
-    middles = random.standard_normal((centres, dim))
-    points = middles[random.integers(0, centres, count)] + 0.4 * random.standard_normal((count, dim))
-    return points.astype(np.float32)
 
 
 def sketched(codes: NDArray[np.uint8], dim: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
