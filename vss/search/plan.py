@@ -62,6 +62,10 @@ IN_ORDER_US, IN_ORDER_NS, IN_ORDER_NS_PER_COMPONENT = 15.0, 1.5, 0.011
 """Of a scan by sketches, of each row in it, and of each of their components. (37 us for 6,266 x 128, 339 for 100,000 x
 128; 60 for 6,266 x 384, 204 for 31,000 x 384.)"""
 
+SURPRISING = 3.0
+"""Times what was predicted, from which on it counts what searches of a way took of late under a filter. (Less than that
+is what caches do to searches of all ways.)"""
+
 GATHER_NS, GATHER_NS_PER_COMPONENT = 100.0, 2.5
 """Of gathering a row (see `vss.protocols.Prober.gather`)."""
 
@@ -173,7 +177,7 @@ def plan_part(
             costs[Method.PARTITION] += listing if share < LISTED_SHARE else 0
         for one in costs:
             took = selection.took.get("gathered" if ready and one is Method.SCAN else one.value, 0.0)
-            costs[one] = max(costs[one], took)
+            costs[one] = took if took > SURPRISING * costs[one] else costs[one]
         efforts = {Method.SCAN: None, Method.GRAPH: spent, Method.PARTITION: looked}
         method = min(costs, key=costs.__getitem__)
         said = ", ".join(f"{one.value} {cost:,.0f} us" for one, cost in costs.items())

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from math import log2
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,10 +36,6 @@ MAX_PLANS = 64
 
 MAX_PLANS_OF_FILTER = 8
 """Kinds of searches whose plans are kept for a filter."""
-
-STEPS = 8
-"""For each doubling of what searches under a filter take: from one to the next it is planned anew."""
-
 MAX_TOGETHER = 16
 """Queries that are searched together at most."""
 
@@ -187,7 +182,7 @@ def _planned(view: View, using: str, where: Condition | None, **asked: Any) -> l
 
 def _plan(part: Part, using: str, selection: Selection, asked: dict[str, Any]) -> Plan:
     """The plan of a part, kept beside the selection for as long as what it depends on stays as it is."""
-    took = [int(STEPS * log2(1 + one)) for one in tuple(selection.took.values())]
+    took = [int(one).bit_length() for one in tuple(selection.took.values())]  # planned anew where one has doubled
     name = (*asked.values(), selection.lists, selection.gathered is None, *took)
     plan: Plan | None = selection.plans.get(name)
     if plan is None:
