@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -205,13 +205,11 @@ def replaced(
             progress(1)
         seconds = time.perf_counter() - began
         until = time.monotonic() + WAIT_SECONDS
-        while _due(folder) and time.monotonic() < until:
-            time.sleep(0.2)
+        _wait_while(lambda: _due(folder), until)
         manifest = _fold(folder)
         target = DataDir(folder)
         # A fold of the worker that this one was faster than holds on to what it reads until it notices.
-        while _held(target, manifest.collection) and time.monotonic() < until:
-            time.sleep(0.2)
+        _wait_while(lambda: _held(target, manifest.collection), until)
         collect(target, manifest.collection, JobWriter(target), keep=KEEP)
         kept = _disk(target.collection(manifest.collection))
         collect(target, manifest.collection, JobWriter(target), keep=1)
@@ -307,6 +305,12 @@ def _fold(folder: Path) -> Manifest:
         return until_published(lambda: fold(collection, JobWriter(data), INDEXERS, threads=usable_cores()), ATTEMPTS)
     finally:
         engine.close()
+
+
+def _wait_while(condition: Callable[[], bool], until: float) -> None:
+    """Until other processes have done what ends it, or that moment (`time.monotonic`) has come."""
+    while condition() and time.monotonic() < until:
+        time.sleep(0.2)
 
 
 def _due(folder: Path) -> bool:

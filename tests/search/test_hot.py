@@ -25,7 +25,7 @@ from vss.storage.datadir import DataDir
 from vss.storage.fold import fold
 from vss.storage.selection import Selection
 from vss.storage.view import View
-from vss.types import Metric
+from vss.types import Metric, PointId
 
 COUNT, DIM = 6_000, 32
 VECTORS = clustered(COUNT + 10, DIM, seed=8)
@@ -77,7 +77,7 @@ def ask_gathered(view: View, where: Condition, query: int = 0) -> Found:
     return found
 
 
-def ids(view: View, found: Found) -> list[object]:
+def ids(view: View, found: Found) -> list[PointId]:
     return [view.parts[part].point(row).id for part, row in zip(found.parts, found.rows, strict=True)]
 
 
@@ -100,7 +100,7 @@ def test_a_filter_that_keeps_coming_has_its_rows_gathered(engine: LocalEngine) -
 def test_what_is_deleted_is_not_among_them(engine: LocalEngine) -> None:
     heat(engine.collection("c").view(), WHERE)
     nearest = ids(engine.collection("c").view(), ask(engine.collection("c").view(), WHERE))
-    engine.remove("c", [nearest[0]]).result()  # type: ignore[list-item]
+    engine.remove("c", [nearest[0]]).result()
     view = engine.collection("c").view()
     assert ids(view, ask(view, WHERE))[:9] == nearest[1:]
     heat(view, WHERE)

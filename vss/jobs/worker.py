@@ -240,11 +240,12 @@ class Worker:
         if reason is not None:
             published = self._fold(entry, collection, manifest, reason)
             if published is not None:
-                # Its own generation is no sign of writes; one that came meanwhile is.
-                watched.failures, watched.met = 0, (published.generation, watched.met[1])
+                met = watched.met[1]
                 if published.generation > generation + 1:
-                    now = time.monotonic()
-                    watched.met, watched.busy = (published.generation, now), now + BUSY_SECONDS
+                    # Its own generation is no sign of writes; one that came meanwhile is.
+                    met = time.monotonic()
+                    watched.busy = met + BUSY_SECONDS
+                watched.failures, watched.met = 0, (published.generation, met)
             else:
                 # Its files are nobody's now: they are collected with the next look.
                 watched.again, watched.collected = time.monotonic() + REFUSED_SECONDS, 0

@@ -59,8 +59,9 @@ class Coalescing(Generic[Answer]):
         except Exception as error:
             if len(left) == 1:
                 left[0][1].set_exception(error)
-            for one in left if len(left) > 1 else ():
-                self._search(key, [one], search)  # only those whom it concerns shall fail
+            else:
+                for one in left:
+                    self._search(key, [one], search)  # only those whom it concerns shall fail
             return
         for (_, future), answer in zip(left, answers, strict=True):
             future.set_result(answer)

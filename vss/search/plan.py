@@ -110,7 +110,7 @@ class Plan:
     @property
     def way(self) -> str:
         """What distinguishes searches by how long they take."""
-        return "gathered" if self.gathered else self.method.value
+        return _way(self.method, self.gathered)
 
 
 def plan_part(
@@ -176,8 +176,9 @@ def plan_part(
             costs[Method.PARTITION] = probe_us(index.cells, row, looked, selection, share)
             costs[Method.PARTITION] += listing if share < LISTED_SHARE else 0
         for one in costs:
-            took = selection.took.get("gathered" if ready and one is Method.SCAN else one.value, 0.0)
-            costs[one] = took if took > SURPRISING * costs[one] else costs[one]
+            took = selection.took.get(_way(one, ready and one is Method.SCAN), 0.0)
+            if took > SURPRISING * costs[one]:
+                costs[one] = took
         efforts = {Method.SCAN: None, Method.GRAPH: spent, Method.PARTITION: looked}
         method = min(costs, key=costs.__getitem__)
         said = ", ".join(f"{one.value} {cost:,.0f} us" for one, cost in costs.items())
@@ -211,6 +212,10 @@ def recall_of(curve: Sequence[CurvePoint], effort: int) -> float:
 def scan_us_a_row(vectors: VectorsRecord | None, dim: int) -> float:
     """Microseconds of one scattered row of a scan by a `Scanner`; where no build measured it, by its dimension."""
     return ((vectors and vectors.scan_ns) or 5 + 0.06 * dim) / 1000
+
+
+def _way(method: Method, gathered: bool) -> str:
+    return "gathered" if gathered else method.value
 
 
 def scan_in_order_us(rows: int, dim: int) -> float:
@@ -258,6 +263,7 @@ def predicted_ms(part: Part, using: str, known: Selection | None, *, exact: bool
     effort: float = effort_for(one.curve, DEFAULT_RECALL) or one.curve[-1].effort
     if probes(one.index):
         effort = one.index.widened(int(effort), BEST, matching / rows)
-    return (
-        min(scanned, max(walk_us(one.curve, effort), 0 if known is None else known.took.get(Method.GRAPH, 0.0))) / 1000
-    )
+    walked = walk_us(one.curve, effort)
+    if known is not None:
+        walked = max(walked, known.took.get(_way(Method.GRAPH, False), 0.0))
+    return min(scanned, walked) / 1000
