@@ -10,7 +10,8 @@ nearness.npy   (1 + s, 1 + p) float64: first 0 and p rising recalls@10, then, ri
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,23 +122,33 @@ class Nearness:
     def __init__(self, table: NDArray[np.float64], cells: int) -> None:
         """table: as the file has it. Raises ValueError."""
         self.cells = cells
-        self._recalls, self._matching, looked = table[0, 1:], table[1:, 0], table[1:, 1:]
-        if not (looked.size and np.isfinite(table).all() and (looked >= 1).all() and (self._matching >= 1).all()):
+        recalls, matching, looked = table[0, 1:], table[1:, 0], table[1:, 1:]
+        if not (looked.size and np.isfinite(table).all() and (looked >= 1).all() and (matching >= 1).all()):
             raise ValueError(f"got nearness of shape {table.shape}, wanted numbers of rows")
-        if (np.diff(self._recalls) <= 0).any() or (np.diff(self._matching) <= 0).any():
+        if (np.diff(recalls) <= 0).any() or (np.diff(matching) <= 0).any():
             raise ValueError("got nearness that does not rise")
-        self._looked = np.log(looked)
+        self._recalls, self._matching = recalls.tolist(), np.log(matching).tolist()
+        self._looked = np.log(looked).tolist()
 
     def rows(self, recall: float, matching: int, k: int) -> int | None:
         """Between measured numbers of matching rows as a power of them, below as their root, above nearly in
         proportion; None for a higher recall than was measured."""
         if recall > self._recalls[-1] or matching < 1:
             return None
-        looked = [np.interp(recall, self._recalls, one) for one in self._looked]
-        within = min(max(matching, self._matching[0]), self._matching[-1])
-        at = math.exp(np.interp(math.log(within), np.log(self._matching), looked))
-        beyond: float = (matching / within) ** (0.75 if matching > within else 0.5)
-        return math.ceil(at * beyond * max(1.0, k / NEAREST))
+        wanted = math.log(matching)
+        within = min(max(wanted, self._matching[0]), self._matching[-1])
+        at = _between(within, self._matching, [_between(recall, self._recalls, one) for one in self._looked])
+        beyond = (wanted - within) * (0.75 if wanted > within else 0.5)
+        return math.ceil(math.exp(at + beyond) * max(1.0, k / NEAREST))
+
+
+def _between(at: float, places: Sequence[float], values: Sequence[float]) -> float:
+    """`np.interp` of one number, in a tenth of its time."""
+    after = bisect_right(places, at)
+    if after == 0 or after == len(places):
+        return values[max(after - 1, 0)]
+    low, high = places[after - 1], places[after]
+    return values[after - 1] + (at - low) / (high - low) * (values[after] - values[after - 1])
 
 
 def divide(

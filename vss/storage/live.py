@@ -20,7 +20,7 @@ from vss.schema import Schema, VectorSchema
 from vss.storage.live_rows import LiveSnapshot, LiveVectors, Newest
 from vss.storage.log import Kind, Operation, pack_vectors, unpack_vectors, vector_bytes
 from vss.storage.segment import Segment
-from vss.types import Mask, Vectors
+from vss.types import Mask, Rows, Vectors
 
 _FIRST_ROOM = 256
 _FLOAT = np.dtype("<f4")
@@ -163,17 +163,23 @@ class LivePart:
 
     def _superseding(self, run: Sequence[Operation]) -> Sequence[Operation]:
         """The upserts that count; what is sealed of their points then does no longer."""
-        keys, late = [one.key for one in run], set()
+        keys, seqs = [one.key for one in run], np.array([one.seq for one in run], np.int64)
+        late: set[int] = set()  # a bulk import that started later has these points
         for number, segment in enumerate(self._segments):
             found = segment.find_all(keys)
-            for place in np.flatnonzero(found >= 0).tolist():
-                row = int(found[place])
-                if not self._counts(number, row):
-                    continue
-                if self._version(number, row) >= run[place].seq:
-                    late.add(place)  # a bulk import that started later has this point
-                else:
-                    self._hide(number, row)
+            places = np.flatnonzero(found >= 0)
+            mask, patches = self._masks[number], self._patches[number]
+            if mask is not None:
+                places = places[mask[found[places]]]
+            if not len(places):
+                continue
+            rows = found[places]
+            versions = segment.versions[rows]
+            if patches:
+                versions = np.array([self._version(number, row) for row in rows.tolist()], np.int64)
+            newer = versions < seqs[places]
+            late.update(places[~newer].tolist())
+            self._hide(number, rows[newer])
         return [one for place, one in enumerate(run) if place not in late] if late else run
 
     def _apply(self, operation: Operation) -> None:
@@ -208,13 +214,18 @@ class LivePart:
         patch = self._patches[number].get(row)
         return patch[0] if patch else self._segments[number].payload(row)
 
-    def _hide(self, number: int, row: int) -> None:
+    def _hide(self, number: int, rows: Rows) -> None:
+        """Sealed rows that count no longer."""
+        if not len(rows):
+            return
         self._unshare(number)
         mask = self._masks[number]
         if mask is None:
             mask = self._masks[number] = np.ones(len(self._segments[number]), np.bool_)
-        mask[row] = False
-        self._patches[number].pop(row, None)
+        mask[rows] = False
+        patches = self._patches[number]
+        for row in rows.tolist() if patches else ():
+            patches.pop(row, None)
 
     def _unshare(self, number: int) -> None:
         """Before anything over a segment changes: snapshots hold what was there."""
@@ -226,7 +237,8 @@ class LivePart:
 
     def _remove(self, key: bytes, sealed: tuple[int, int] | None) -> None:
         if sealed is not None:
-            self._hide(*sealed)
+            number, row = sealed
+            self._hide(number, np.array([row], np.int64))
         before = self._newest.rows.pop(key, None)
         if before is not None:
             self._alive[before] = False

@@ -79,6 +79,9 @@ class Kind(IntEnum):
     DELETE_VECTORS = 5
 
 
+_KINDS = {int(kind): kind for kind in Kind}
+
+
 class Operation(msgspec.Struct, gc=False):
     """One row of the log. `vectors` is what `pack_vectors` made; `seq` is 0 until `append` wrote it. See `Kind`."""
 
@@ -288,7 +291,7 @@ class Log:
                 self._compare(last, _turn(self._reader), noted)
             start = after if pointer.generation == generation else pointer.covered_seq
             operations = [
-                Operation(Kind(kind), key, vectors, payload, seq)
+                Operation(_KINDS[kind], key, vectors, payload, seq)
                 for kind, key, vectors, payload, seq, _ in self._rows(start, last)
             ]
         self._proved = True

@@ -32,26 +32,23 @@ def row_sum(kind: int, key: bytes, vectors: bytes, payload: bytes) -> int:
     return zlib.crc32(b"".join((_HEAD.pack(kind, len(key), len(vectors)), key, vectors, payload)))
 
 
-def is_sound(row: Row, unsummed: int) -> bool:
-    """Whether a row has the bytes it was written with. unsummed: rows up to this one were written without a sum."""
-    kind, key, vectors, payload, seq, sum_ = row
-    if sum_ is None:
-        return seq <= unsummed
-    try:
-        return row_sum(kind, key, vectors, payload) == sum_
-    except (TypeError, struct.error):  # damage can turn a value into one of another type
-        return False
-
-
 def in_order(rows: Iterable[Row], start: int, last: int, unsummed: int, name: str) -> Iterator[Row]:
-    """The rows with `start` < seq <= `last`, checked. VssError (CORRUPT) when one is damaged or missing."""
+    """The rows with `start` < seq <= `last`, checked. VssError (CORRUPT) when one is damaged or missing.
+
+    unsummed: rows up to this one were written without a sum
+    """
     expected = start
     for row in rows:
         expected += 1
-        if row[4] != expected:
-            raise damaged(name, f"got operation {row[4]} where {expected} should be")
-        if not is_sound(row, unsummed):
-            raise damaged(name, f"operation {row[4]} does not have the bytes that it was written with")
+        kind, key, vectors, payload, seq, sum_ = row
+        if seq != expected:
+            raise damaged(name, f"got operation {seq} where {expected} should be")
+        try:
+            sound = seq <= unsummed if sum_ is None else row_sum(kind, key, vectors, payload) == sum_
+        except (TypeError, struct.error):  # damage can turn a value into one of another type
+            sound = False
+        if not sound:
+            raise damaged(name, f"operation {seq} does not have the bytes that it was written with")
         yield row
     if expected != max(last, start):
         raise damaged(name, f"its operations end at {expected}, wanted {last}")

@@ -47,6 +47,10 @@ inline bool any_reaches(const float *scores, std::size_t count, float least) {
     return reached != 0;
 }
 
+inline float below(double score) {
+    return std::nextafter(static_cast<float>(score), -std::numeric_limits<float>::infinity());
+}
+
 // The places of up to `kSampled` of so many rows, taken evenly; how many there are.
 std::size_t taken_evenly(std::size_t count, std::size_t *places) {
     const std::size_t size = std::min(kSampled, count);
@@ -157,20 +161,27 @@ void Engine::each_likely(const Looked &looked, float apart, const Scratch &scrat
         for (std::size_t i = 0; i < waiting; ++i) offer(scores[i], rows[i], estimated[i]);
         waiting = 0;
     };
-    for (std::size_t start = 0; start < looked.count; start += kGlance) {
+    // Bit by bit: which will do is chance, and a branch for each would be mispredicted.
+    const auto each_of = [&](const float *scores, std::size_t left, float least, auto use) {
+        std::uint32_t reaching = scores_.reaching(scores, least);
+        if (left < kGlance) reaching &= (1U << left) - 1;
+        for (; reaching != 0; reaching &= reaching - 1) use(static_cast<std::size_t>(__builtin_ctz(reaching)));
+    };
+    const std::size_t glances = (looked.count + kGlance - 1) / kGlance;
+    for (std::size_t first = 0; first < glances; first += kGlance) {
         const float least = bar() - apart;
-        if (scratch.highest[start / kGlance] < least) continue;
-        const float *estimates = scratch.estimates.data() + start;
-        const std::size_t size = std::min(kGlance, looked.count - start);
-        for (std::size_t i = 0; i < size; ++i) {
-            if (estimates[i] < least) continue;
-            const std::int32_t row = looked.row(start + i);
-            if (looked.allow != nullptr && looked.allow[row] == 0) continue;
-            rows[waiting] = row;
-            estimated[waiting++] = estimates[i];
-            codes_.prefetch(row);
-            if (waiting == kChunk) measure();
-        }
+        each_of(scratch.highest.data() + first, glances - first, least, [&](std::size_t glance) {
+            const std::size_t start = (first + glance) * kGlance;
+            const float *estimates = scratch.estimates.data() + start;
+            each_of(estimates, looked.count - start, least, [&](std::size_t i) {
+                const std::int32_t row = looked.row(start + i);
+                if (looked.allow != nullptr && looked.allow[row] == 0) return;
+                rows[waiting] = row;
+                estimated[waiting++] = estimates[i];
+                codes_.prefetch(row);
+                if (waiting == kChunk) measure();
+            });
+        });
     }
     measure();
 }
@@ -179,7 +190,7 @@ float Engine::estimate(const Looked &looked, Scratch &scratch) const {
     scratch.sketch.prepare(looked.sketches, codes_, scratch.query);
     if (scratch.estimates.size() < looked.count + kBlock) {
         scratch.estimates.resize(looked.count + kBlock);
-        scratch.highest.resize(scratch.estimates.size() / kGlance + 1);
+        scratch.highest.resize(scratch.estimates.size() / kGlance + kGlance);
     }
     scratch.sketch.estimate(scores_, looked.sketches, looked.extras, looked.first, looked.count, scratch.estimates.data(),
                             scratch.highest.data());
@@ -243,10 +254,14 @@ void Engine::scan(const float *query, const Looked &looked, bool sketched, std::
     Best &coded = scratch.coded;
     const std::size_t count = looked.count;
     const std::size_t most = beam_width(0, answer.k, count), wide = beam_width(rescore_rows, answer.k, count);
+    constexpr float kNone = -std::numeric_limits<float>::infinity();
+    const float floor = floor_of(answer);
+    const double off = floor > kNone ? most_off(query, looked, scratch) : 0;
+    // What its codes put below this is not wanted.
+    const float known = std::isfinite(off) ? below(static_cast<double>(floor) - off) : kNone;
     float apart = sketched ? estimate(looked, scratch) : 0;
     // Those of the others that are better than some of these are looked for from the beginning.
-    const float none = -std::numeric_limits<float>::infinity();
-    float from = sketched ? likely_bar(looked, wide, apart, scratch) : none;
+    float from = std::max(known, sketched ? likely_bar(looked, wide, apart, scratch) : kNone);
     const auto each_above = [&](auto bar, auto offer) {
         if (sketched) {
             each_likely(looked, apart, scratch, bar, [&](float score, std::int32_t row, float) { offer(score, row); });
@@ -260,22 +275,23 @@ void Engine::scan(const float *query, const Looked &looked, bool sketched, std::
                    [&coded](float score, std::int32_t row) { coded.offer(score, row); });
     };
     find();
-    if (from > none && coded.rows().size() < wide) {
+    if (from > known && coded.rows().size() < wide) {
         // There are so many that score as much: the estimates mislead.
         sketched = false;
-        from = none;
+        from = known;
         find();
     }
+    const std::size_t found = coded.rows().size();
     keep_best(query, most, scratch, [&](auto add) {
         for (const Met &one : coded.rows()) add(one.row);
     });
-    if (!coded.rows().empty() && coded.rows().size() < count) {
+    if (found >= wide && found < count) {
         // The codes cannot tell from the k-th what they put no further below it than they are off.
-        const double least = scratch.exact.least() - most_off(query, looked, scratch);
+        const double apart_from = floor > kNone ? off : most_off(query, looked, scratch);
+        const double least = static_cast<double>(std::max(scratch.exact.least(), floor)) - apart_from;
         if (std::isfinite(least) && !(static_cast<double>(coded.least()) < least)) {
-            const float below = std::nextafter(static_cast<float>(least), -std::numeric_limits<float>::infinity());
             keep_best(query, most, scratch, [&](auto add) {
-                each_above([below] { return below; }, [&](float score, std::int32_t row) {
+                each_above([least] { return below(least); }, [&](float score, std::int32_t row) {
                     if (!(static_cast<double>(score) < least)) add(row);
                 });
             });
@@ -322,6 +338,12 @@ double Engine::most_off(const float *query, const Looked &looked, Scratch &scrat
         off.add(static_cast<double>(scratch.scores[i]) - static_cast<double>(coded[i]));
     }
     return off.most(kErrors);
+}
+
+float Engine::floor_of(const Answer &answer) const {
+    constexpr float kRounding = 1e-6F;
+    const float score = measure_ == Measure::kEuclid ? answer.above * answer.above / -2 : answer.above;
+    return score - kRounding * std::fabs(score);
 }
 
 void Engine::measure_exactly(const float *query, std::size_t count, Scratch &scratch) const {

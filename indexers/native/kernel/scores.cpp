@@ -102,7 +102,14 @@ void estimated(const std::uint16_t *sums, const float *factors, const float *ext
     for (std::size_t i = 0; i < kBlock; i += kGlance) highest[i / kGlance] = *std::max_element(out + i, out + i + kGlance);
 }
 
-constexpr Scores kTable{"portable", dot_u8, dot_f16, square_f16, dot_f32, square_f32, looked_up, estimated};
+std::uint32_t reaching(const float *scores, float least) {
+    std::uint32_t bits = 0;
+    for (std::size_t i = 0; i < kGlance; ++i) bits |= static_cast<std::uint32_t>(!(scores[i] < least)) << i;
+    return bits;
+}
+
+constexpr Scores kTable{"portable", dot_u8,    dot_f16,   square_f16, dot_f32,
+                        square_f32, looked_up, estimated, reaching};
 
 }  // namespace portable
 
@@ -302,7 +309,18 @@ VSS_AVX2 void estimated(const std::uint16_t *sums, const float *factors, const f
     }
 }
 
-constexpr Scores kTable{"avx2", dot_u8, dot_f16, square_f16, dot_f32, square_f32, looked_up, estimated};
+VSS_AVX2 std::uint32_t reaching(const float *scores, float least) {
+    const __m256 bar = _mm256_set1_ps(least);
+    std::uint32_t bits = 0;
+    for (std::size_t i = 0; i < kGlance; i += 8) {
+        const __m256 not_below = _mm256_cmp_ps(_mm256_loadu_ps(scores + i), bar, _CMP_NLT_UQ);
+        bits |= static_cast<std::uint32_t>(_mm256_movemask_ps(not_below)) << i;
+    }
+    return bits;
+}
+
+constexpr Scores kTable{"avx2",     dot_u8,    dot_f16,   square_f16, dot_f32,
+                        square_f32, looked_up, estimated, reaching};
 
 bool runs() {
     return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0 &&
@@ -425,7 +443,7 @@ VSS_AVX512 void square_f32(const float *vectors, std::size_t dim, const float *q
 
 // Whoever has those instructions has these.
 constexpr Scores kTable{"avx512vnni", dot_u8, dot_f16, square_f16, dot_f32, square_f32, avx2::looked_up,
-                        avx2::estimated};
+                        avx2::estimated, avx2::reaching};
 
 bool runs() {
     return avx2::runs() && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
@@ -546,7 +564,7 @@ void looked_up(const std::uint8_t *blocks, std::size_t stride, std::size_t group
 }
 
 constexpr Scores kTable{"neon",  dot_u8,     dot_f16,   square_f16,
-                        dot_f32, square_f32, looked_up, portable::estimated};
+                        dot_f32, square_f32, looked_up, portable::estimated, portable::reaching};
 
 bool runs() { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
 

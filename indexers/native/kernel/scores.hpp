@@ -62,6 +62,8 @@ struct Scores {
     // Of `kBlock` such sums: factor x (sum x step + least) + rest + extra (null: none), and the highest of each `kGlance`.
     void (*estimated)(const std::uint16_t *sums, const float *factors, const float *extra, const Line &line, float *out,
                       float *highest);
+    // Which of `kGlance` scores are not below `least`: the lowest bit is the first one's.
+    std::uint32_t (*reaching)(const float *scores, float least);
 };
 
 // What this processor can run, the fastest first; the last one is portable C++.
