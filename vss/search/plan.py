@@ -11,10 +11,11 @@ this machine when the segment was built.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+from operator import attrgetter, itemgetter
+from typing import NamedTuple
 
 from vss.protocols import Index, probes, scans
 from vss.recall import CurvePoint, effort_for
@@ -76,6 +77,12 @@ FLOATS_PER_MS = 1_500_000
 """Components that one thread scores exactly in a millisecond; for the prediction only."""
 
 
+_cost_of, _effort_of = itemgetter(1), attrgetter("effort")
+
+GATHERED = "gathered"
+"""The way of a scan of gathered rows."""
+
+
 class Method(StrEnum):
     """What a part does."""
 
@@ -84,33 +91,42 @@ class Method(StrEnum):
     PARTITION = "partition"
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """The plan for one part.
 
     rows:     how many vectors by that name the part has
     matching: those that count and pass the filter
     effort:   what the graph search spends, or how many matching rows are looked at at least; None for a scan
-    why:      in words, for `explain`
+    reason:   in words; beside `costs` it is that one of them is the least
     looked:   how many matching rows are looked at in the nearest cells where a graph search comes back short; None:
               all of them
     in_order: predicted microseconds of looking at all matching rows, were they gathered; None where they cannot be
-    gathered: they were, and are looked at so
+              gathered: they were, and are looked at so
+    costs:    predicted microseconds of what was weighed against each other
     """
 
     method: Method
     rows: int
     matching: int
     effort: int | None
-    why: str
+    reason: str
     looked: int | None = None
     in_order: float | None = None
     gathered: bool = False
+    costs: tuple[tuple[Method, float], ...] = ()
+
+    @property
+    def why(self) -> str:
+        """In words, for `explain`."""
+        if not self.costs:
+            return self.reason
+        said = ", ".join(f"{method.value} {cost:,.0f} us" for method, cost in self.costs)
+        return f"{self.matching / self.rows:.2%} match: {said}"
 
     @property
     def way(self) -> str:
         """What distinguishes searches by how long they take."""
-        return _way(self.method, self.gathered)
+        return GATHERED if self.gathered else self.method
 
 
 def plan_part(
@@ -171,20 +187,20 @@ def plan_part(
         walked = walk_us(curve, index.widened(spent, k, share))
         gathered, scanned = scan_in_order_us(matching, vectors.index.dim), listing + matching * row
         ready = selection.gathered is not None
-        costs = {Method.SCAN: gathered if ready else scanned, Method.GRAPH: walked}
+        costs = [(Method.SCAN, gathered if ready else scanned), (Method.GRAPH, walked)]
         if looked is not None:
-            costs[Method.PARTITION] = probe_us(index.cells, row, looked, selection, share)
-            costs[Method.PARTITION] += listing if share < LISTED_SHARE else 0
-        for one in costs:
-            took = selection.took.get(_way(one, ready and one is Method.SCAN), 0.0)
-            if took > SURPRISING * costs[one]:
-                costs[one] = took
-        efforts = {Method.SCAN: None, Method.GRAPH: spent, Method.PARTITION: looked}
-        method = min(costs, key=costs.__getitem__)
-        said = ", ".join(f"{one.value} {cost:,.0f} us" for one, cost in costs.items())
+            probed = probe_us(index.cells, row, looked, selection, share)
+            costs.append((Method.PARTITION, probed + (listing if share < LISTED_SHARE else 0)))
+        if selection.took:
+            costs = [
+                (one, _learnt(cost, selection, GATHERED if ready and one is Method.SCAN else one))
+                for one, cost in costs
+            ]
+        method, _ = min(costs, key=_cost_of)
         ready = ready and method is Method.SCAN
         in_order = gathered if index.gathers(matching) else None
-        return Plan(method, rows, matching, efforts[method], f"{share:.2%} match: {said}", looked, in_order, ready)
+        effort = {Method.SCAN: None, Method.GRAPH: spent, Method.PARTITION: looked}[method]
+        return Plan(method, rows, matching, effort, "it costs least", looked, in_order, ready, tuple(costs))
     if share < SCAN_SHARE or (share < WIDE_SHARE and matching <= SCAN_ROWS):
         return scan(f"{matching} rows match, scanning them is exact and cheap")
     return Plan(Method.GRAPH, rows, matching, spent, f"{share:.0%} of the rows match")
@@ -206,7 +222,8 @@ def probe_us(cells: int, row: float, looked: int, selection: Selection, share: f
 
 def recall_of(curve: Sequence[CurvePoint], effort: int) -> float:
     """The recall that an effort has on a curve: that of the next smaller one that was measured."""
-    return max((point.recall for point in curve if point.effort <= effort), default=curve[0].recall)
+    at = bisect_right(curve, effort, key=_effort_of)
+    return max([point.recall for point in curve[:at]], default=curve[0].recall)
 
 
 def scan_us_a_row(vectors: VectorsRecord | None, dim: int) -> float:
@@ -214,8 +231,10 @@ def scan_us_a_row(vectors: VectorsRecord | None, dim: int) -> float:
     return ((vectors and vectors.scan_ns) or 5 + 0.06 * dim) / 1000
 
 
-def _way(method: Method, gathered: bool) -> str:
-    return "gathered" if gathered else method.value
+def _learnt(cost: float, selection: Selection, way: str) -> float:
+    """What searches of a way took of late, where that is far from what they were predicted to cost."""
+    took = selection.took.get(way, 0.0)
+    return took if took > SURPRISING * cost else cost
 
 
 def scan_in_order_us(rows: int, dim: int) -> float:
@@ -233,7 +252,7 @@ def walk_us(curve: Sequence[CurvePoint], effort: float) -> float:
     last = curve[-1]
     if effort > last.effort:
         return last.microseconds * effort / last.effort
-    at = bisect_left(curve, effort, key=lambda point: point.effort)
+    at = bisect_left(curve, effort, key=_effort_of)
     above = curve[at]
     if at == 0 or above.effort == effort:
         return above.microseconds
@@ -265,5 +284,5 @@ def predicted_ms(part: Part, using: str, known: Selection | None, *, exact: bool
         effort = one.index.widened(int(effort), BEST, matching / rows)
     walked = walk_us(one.curve, effort)
     if known is not None:
-        walked = max(walked, known.took.get(_way(Method.GRAPH, False), 0.0))
+        walked = max(walked, known.took.get(Method.GRAPH, 0.0))
     return min(scanned, walked) / 1000

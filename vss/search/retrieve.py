@@ -50,8 +50,7 @@ FILTER_MS, FILTER_MS_PER_TOLD_ROW = 0.1, 0.000001
 tell; for the prediction only."""
 
 
-@dataclass(frozen=True, slots=True)
-class PartPlan:
+class PartPlan(NamedTuple):
     """What one part did.
 
     part:          its number in the view
@@ -351,8 +350,9 @@ def merged(
     reason = LATE if late else None if available >= k else f"only {available} match"
     if len(answers) == 1:
         number, hits = answers[0]
-        count = int(np.count_nonzero(hits.rows[query] >= 0))
-        rows, scores = hits.rows[query, :count], hits.scores[query, :count]
+        rows, scores = hits.rows[query], hits.scores[query]
+        count = len(rows) if len(rows) and rows[-1] >= 0 else int(np.count_nonzero(rows >= 0))
+        rows, scores = rows[:count], scores[:count]
         return Found(np.full(count, number, np.int64), rows, scores, reason is None, reason, plans)
     if not answers:
         empty = np.zeros(0, np.int64)
