@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -182,6 +183,39 @@ def test_a_deadline_that_passes_gives_what_was_found_and_says_so(tmp_path: Path)
             assert set(found.parts.tolist()) == {0}
     finally:
         engine.close()
+
+
+@pytest.mark.parametrize("metric", [Metric.COSINE, Metric.DOT, Metric.EUCLID])
+def test_parts_that_are_scanned_after_others_lose_nothing_to_what_those_found(metric: Metric, tmp_path: Path) -> None:
+    """Each pass over what is worse than what the larger parts found; half of all vectors stand in every part."""
+    sizes, dim = (700, 1500, 900), 24
+    vectors = as_vectors(clustered(1550, dim, seed=5), dim, metric)
+    queries, own = vectors[1500:], np.random.default_rng(2).permutation(1500)
+    with closing(LocalEngine(DataDir(tmp_path), INDEXERS, writable=True)) as engine:
+        vector = VectorSchema(dim=dim, metric=metric)
+        engine.create("c", Schema(vectors={"": vector}, index=IndexSettings(kind="auto")))
+        collection = engine.collection("c")
+        for number, size in enumerate(sizes):
+            rows = np.concatenate((np.arange(size // 2), own[: size - size // 2]))
+            payloads = [b'{"mod": %d}' % (row % 3) for row in rows.tolist()]
+            points = [
+                Point(id=10_000 * number + at, vectors={"": vectors[row]}, payload=payloads[at])
+                for at, row in enumerate(rows.tolist())
+            ]
+            engine.upsert("c", points).result()
+            if number < len(sizes) - 1:
+                seal(collection, engine, INDEXERS)
+        view = collection.view()
+        for where in (None, Match("mod", (1,))):
+            exact = search(view, queries, using="", k=15, where=where, exact=True)
+            together = search(view, queries, using="", k=15, where=where)
+            assert [one.plan.method for one in together[0].plans] == [Method.SCAN] * len(sizes)
+            assert [one.part for one in together[0].plans] == list(range(len(sizes)))
+            for at, (found, true) in enumerate(zip(together, exact, strict=True)):
+                alone = search(view, queries[at : at + 1], using="", k=15, where=where)[0]
+                for one in (found, alone):
+                    assert ids(view, one) == ids(view, true)
+                    np.testing.assert_allclose(one.scores, true.scores, rtol=1e-5, atol=1e-6)
 
 
 def test_an_exact_scan_is_stopped_between_its_blocks() -> None:

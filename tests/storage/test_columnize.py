@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vss.storage import columnize
 from vss.storage.columnize import ColumnsBuilder
-from vss.storage.columns import Arrays, Column
+from vss.storage.spans import Arrays, Column
 
 SCALARS = st.one_of(
     st.none(),

@@ -6,13 +6,15 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.storage.filter_strategies import CONDITIONS, PAYLOADS
 from tests.storage.test_filters import segment_of
-from vss.filters import Condition, Filter
+from vss.filters import Condition, Filter, Range
 from vss.storage.buckets import Buckets
+from vss.storage.columns import Columns
 from vss.storage.selection import Cache, Selection, selected
 
 CONJUNCTIONS = st.builds(
@@ -42,6 +44,29 @@ def test_what_is_listed_is_what_the_mask_lets_through(
                     assert found.whole == (found.mask is None)
                     if found.mask is not None:
                         assert np.flatnonzero(found.mask).tolist() == wanted.tolist()
+
+
+def test_a_condition_that_comes_again_in_other_filters_is_worked_out_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its mask is kept from the second time on: one that comes once is not worth the memory."""
+    segment = segment_of([{"n": row, "m": row % 7} for row in range(60)], tmp_path)
+    asked: list[Condition] = []
+    passing = Columns.passing
+
+    def noted(columns: Columns, condition: Condition) -> object:
+        asked.append(condition)
+        return passing(columns, condition)
+
+    monkeypatch.setattr(Columns, "passing", noted)
+    often = Range("n", gte=10, lt=50)
+    for other in range(5):
+        where = Filter(must=(often, Range("m", gte=0, lte=other)))
+        found, known = segment.select("", where, None)
+        assert found.rows.tolist() == [row for row in range(10, 50) if row % 7 <= other]
+        assert not known
+        assert segment.select("", where, None) == (found, True)
+    assert asked.count(often) == 2
 
 
 @settings(max_examples=100, deadline=None)

@@ -16,7 +16,7 @@ import threading
 from vss.filters import Condition
 from vss.protocols import probes
 from vss.search.plan import Plan, gather_us
-from vss.storage.segment import MASK_CACHE_BYTES, Segment
+from vss.storage.segment import SELECTION_BYTES, Segment
 from vss.storage.selection import Selection
 from vss.storage.view import Part
 
@@ -29,7 +29,7 @@ NEWEST = 0.25
 FORGOTTEN = 0.01
 """Part of that which is forgotten with each query."""
 
-MOST_BYTES = MASK_CACHE_BYTES // 2
+MOST_BYTES = SELECTION_BYTES // 2
 """What is gathered for one filter takes no more of what a segment may keep for all of them."""
 
 _ALONE = threading.Lock()

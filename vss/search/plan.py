@@ -20,7 +20,8 @@ from typing import NamedTuple
 from vss.protocols import Index, probes, scans
 from vss.recall import CurvePoint, effort_for
 from vss.storage.manifest import VectorsRecord
-from vss.storage.segment import Segment, SegmentVectors
+from vss.storage.segment import Segment
+from vss.storage.segment_vectors import SegmentVectors
 from vss.storage.selection import LISTED_SHARE as LISTED_BELOW
 from vss.storage.selection import Selection
 from vss.storage.view import Part

@@ -19,7 +19,8 @@ from vss.search.coalesce import Coalescing
 from vss.search.hot import heat
 from vss.search.plan import LISTED_SHARE, Method, Plan, plan_part, predicted_ms
 from vss.storage.bounds import told
-from vss.storage.segment import Segment, SegmentVectors
+from vss.storage.segment import Segment
+from vss.storage.segment_vectors import SegmentVectors
 from vss.storage.selection import Selection
 from vss.storage.view import Part, View
 from vss.types import Hits, Metric, Rows, Scores, Vectors

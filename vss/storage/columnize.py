@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vss.filters import holds_null, value_count
 from vss.instants import parse_instant
 from vss.paths import written_name
-from vss.storage.columns import Arrays, Column
+from vss.storage.spans import Arrays, Column
 from vss.storage.wordize import Texts
 
 MAX_PATHS = 64

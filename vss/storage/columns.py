@@ -22,10 +22,10 @@ reading payloads, or by testing each of the keywords.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,44 +46,22 @@ from vss.filters import (
     text_test,
 )
 from vss.paths import EACH, Path, parse_path, written
-from vss.storage.buckets import Buckets
 from vss.storage.ids import Blobs
-from vss.storage.selection import Cache
+from vss.storage.spans import Arrays, Column, Span, Spans, size_of
 from vss.storage.words import Words
 from vss.types import Mask
 
 FORM = 3
 """What segments that are made now have."""
 
-Arrays = dict[str, NDArray[Any]]
-Column = tuple[str, str]
-"""(path, type), type one of "keyword", "bool", "integer", "float", "datetime", "words", "shape"."""
-
 TESTED_PAYLOAD = 6
 """Keywords that are tested for a text in about the time that reading a payload takes."""
-
-BUCKET_BYTES = 32 << 20
-"""Orders of columns kept for wide ranges, for each segment."""
 
 LISTED_SHARE, LISTED_ROWS, LISTED_MOST = 1 / 16, 16_384, 1 / 8
 """Part of a segment's rows up to which they are listed, where a column has them in lists, or so many of them up to a
 larger part: that is less work than a mask of all rows as long as sorting them is."""
 
-WIDE_SHARE = 1 / 32
-"""Part from which on a range is compared by `Buckets`."""
-
-LONG = 1 << 63
-
 _SCALARS = ("keyword", "bool", "integer", "float")
-
-
-class _Span(NamedTuple):
-    """A part of a column's rows; whether they rise."""
-
-    column: Column
-    start: int
-    stop: int
-    rising: bool
 
 
 class Columns:
@@ -122,8 +100,7 @@ class Columns:
             if column[1] == "keyword"
         }
         self._words = {path: Words(rows, arrays) for (path, type_), arrays in columns.items() if type_ == "words"}
-        self._buckets: Cache[Buckets] = Cache(BUCKET_BYTES)
-        self._several: set[Column] = set()
+        self._spans = Spans(rows, columns, self._keywords)
 
     def answers(self, condition: Condition) -> bool:
         """Whether `mask` knows; otherwise the payloads have to be read."""
@@ -173,44 +150,16 @@ class Columns:
                 return None
             found = self._words[path].listed(condition)
             return None if found is None else found.astype(np.int32)
-        match condition:
-            case Match(key, values):
-                spans = self._spans(_known(key), values)
-            case Range(key):
-                spans = self._between(_known(key), ("integer", "float"), condition)
-            case DatetimeRange(key):
-                spans = self._between(_known(key), ("datetime",), condition)
-            case _:
-                return self.mask(condition)
-        if sum(span.stop - span.start for span in spans) > self._short:
-            return self._over(spans)
-        return _distinct([self._rows_of(span) for span in spans])
+        spans = self._spans_of(condition)
+        if spans is None:
+            return self.mask(condition)
+        return self._spans.mask(spans) if size_of(spans) > self._short else self._spans.listed(spans)
 
-    def _spans(self, path: str, values: tuple[MatchValue, ...]) -> list[_Span]:
-        whole = [one for one in values if isinstance(one, int) and not isinstance(one, bool) and -LONG <= one < LONG]
-        found = (self._find(path, one) for one in values if isinstance(one, bool | str))
-        spans = [_Span((path, one[0]), one[1], one[2], True) for one in found if one]
-        arrays = self._columns.get((path, "integer"))
-        if whole and arrays is not None:
-            ends = (np.searchsorted(arrays["values"], whole, side).tolist() for side in ("left", "right"))
-            spans += [_Span((path, "integer"), start, stop, False) for start, stop in zip(*ends, strict=True)]
-        return spans
-
-    def _between(self, path: str, types: Sequence[str], bounds: Range | DatetimeRange) -> list[_Span]:
-        ends = [((path, type_), self._ends(path, type_, bounds)) for type_ in types if (path, type_) in self._columns]
-        return [_Span(column, low, high, False) for column, (low, high) in ends if low < high]
-
-    def _rows_of(self, span: _Span) -> NDArray[Any]:
-        rows: NDArray[Any] = self._columns[span.column]["rows"][span.start : span.stop]
-        return rows if span.rising else np.sort(rows.astype(np.int32))
-
-    def _over(self, spans: Sequence[_Span]) -> Mask:
-        """As `_of` their rows."""
-        if len(spans) == 1 and not spans[0].rising and spans[0].stop - spans[0].start > WIDE_SHARE * self._rows:
-            order = self._order(spans[0].column)
-            if order is not None:
-                return order.mask(self._columns[spans[0].column]["rows"], spans[0].start, spans[0].stop)
-        return self._of(*(self._columns[span.column]["rows"][span.start : span.stop] for span in spans))
+    def _spans_of(self, condition: Condition) -> list[Span] | None:
+        """Where the rows that pass stand; None where they do not stand side by side, or not all in columns."""
+        if isinstance(condition, Match | Range | DatetimeRange) and self.answers(condition):
+            return self._spans.of(_known(condition.key), condition)
+        return None
 
     def _scalars(self, path: str | None) -> bool:
         if path is None or path in self._scanned:
@@ -224,17 +173,14 @@ class Columns:
 
     def mask(self, condition: Condition) -> Mask:
         """`(rows,)` which rows pass, of a condition that `answers`."""
+        spans = self._spans_of(condition)
+        if spans is not None:
+            return self._spans.mask(spans)
         match condition:
-            case Match(key, values):
-                return self._over(self._spans(_known(key), values))
             case Except(key, values):
                 return self._of(*self._except(_known(key), values))
             case Text(key):
                 return self._of(*self._text(_known(key), condition))
-            case Range(key):
-                return self._over(self._between(_known(key), ("integer", "float"), condition))
-            case DatetimeRange(key):
-                return self._over(self._between(_known(key), ("datetime",), condition))
             case ValuesCount(key):
                 return self._counted(_known(key), condition)
             case IsEmpty(key):
@@ -252,8 +198,8 @@ class Columns:
 
     def _except(self, path: str, values: tuple[MatchValue, ...]) -> Iterator[NDArray[Any] | None]:
         left_out: dict[str, list[tuple[int, int]]] = {}
-        for type_, start, stop in filter(None, (self._find(path, value) for value in values)):
-            left_out.setdefault(type_, []).append((start, stop))
+        for span in filter(None, (self._spans.find(path, value) for value in values)):
+            left_out.setdefault(span.column[1], []).append((span.start, span.stop))
         for type_ in _SCALARS:
             arrays = self._columns.get((path, type_))
             if arrays is not None:
@@ -263,29 +209,6 @@ class Columns:
                     at = stop
                 yield arrays["rows"][at:]
         yield self._shape(path).get("others")
-
-    def _find(self, path: str, value: MatchValue) -> tuple[str, int, int] | None:
-        """The type of a value, and where in that column's rows its own begin and end."""
-        type_ = "bool" if isinstance(value, bool) else "integer" if isinstance(value, int) else "keyword"
-        arrays = self._columns.get((path, type_))
-        if arrays is None:
-            return None
-        if isinstance(value, str):
-            at = self._keyword(path, value.encode(errors="surrogatepass"))
-        elif type_ == "integer":
-            if not -LONG <= value < LONG:
-                return None
-            start, stop = (int(np.searchsorted(arrays["values"], value, side)) for side in ("left", "right"))
-            return type_, start, stop
-        else:
-            found = np.flatnonzero(arrays["values"] == value)
-            at = int(found[0]) if len(found) else -1
-        return None if at < 0 else (type_, int(arrays["starts"][at]), int(arrays["starts"][at + 1]))
-
-    def _keyword(self, path: str, wanted: bytes) -> int:
-        names = self._keywords[path, "keyword"]
-        at = names.lower_bound(wanted)
-        return at if at < len(names) and names[at] == wanted else -1
 
     def _text(self, path: str, condition: Text) -> Iterator[NDArray[Any]]:
         names = self._keywords.get((path, "keyword"))
@@ -301,38 +224,13 @@ class Columns:
             if test(names[at].decode()):
                 yield arrays["rows"][arrays["starts"][at] : arrays["starts"][at + 1]]
 
-    def _order(self, column: Column) -> Buckets | None:
-        """None where a row has several values."""
-        name = repr(column)
-        known = self._buckets.get(name)
-        if known is None and column not in self._several:
-            try:
-                known = Buckets(self._columns[column]["rows"], self._rows)
-            except ValueError:
-                self._several.add(column)
-                return None
-            self._buckets.put(name, known, known.nbytes)
-        return known
-
     def _range(self, path: str, type_: str, bounds: Range | DatetimeRange | ValuesCount) -> NDArray[Any] | None:
         arrays = self._columns.get((path, type_))
         if arrays is None or "values" not in arrays:
             return None
-        low, high = self._ends(path, type_, bounds)
+        low, high = self._spans.ends(path, type_, bounds)
         rows: NDArray[Any] = arrays["rows"][low:high]
         return rows
-
-    def _ends(self, path: str, type_: str, bounds: Range | DatetimeRange | ValuesCount) -> tuple[int, int]:
-        """Where the values of a column that lie in a range begin and end."""
-        values = self._columns[path, type_]["values"]
-        low, high = 0, len(values)
-        for bound, side in ((bounds.gt, "right"), (bounds.gte, "left")):
-            if bound is not None:
-                low = max(low, _position(values, bound, side))
-        for bound, side in ((bounds.lt, "left"), (bounds.lte, "right")):
-            if bound is not None:
-                high = min(high, _position(values, bound, side))
-        return low, high
 
     def _shape(self, path: str) -> Arrays:
         return self._columns.get((path, "shape"), {})
@@ -365,32 +263,8 @@ def _is_column(path: Path) -> bool:
     return not places and not each[-1] and not any(map(all, pairwise(each)))
 
 
-def _distinct(lists: Sequence[NDArray[Any]]) -> NDArray[np.int32]:
-    """The rows of several rising lists, rising, each once."""
-    if not lists:
-        return np.zeros(0, np.int32)
-    rows: NDArray[np.int32] = (lists[0] if len(lists) == 1 else np.sort(np.concatenate(lists))).astype(np.int32)
-    again = rows[1:] == rows[:-1]
-    return rows[np.concatenate([[True], ~again])] if again.any() else rows
-
-
 def _known(key: str) -> str:
     """Of a key that has one."""
     path = column_path(key)
     assert path is not None
     return path
-
-
-def _position(values: NDArray[Any], bound: float, side: str) -> int:
-    """Where a bound falls among sorted values, compared as Python compares (integers past 2**53 keep their value)."""
-    if values.dtype.kind == "i":
-        low, high = 0, len(values)
-        while low < high:
-            middle = (low + high) // 2
-            value = int(values[middle])
-            if value < bound or (side == "right" and value == bound):
-                low = middle + 1
-            else:
-                high = middle
-        return low
-    return int(np.searchsorted(values, bound, "left" if side == "left" else "right"))

@@ -4,73 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from copy import copy
-from functools import cached_property, reduce
+from functools import cached_property
 from typing import Any, cast
 
-import msgspec
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from vss.errors import Code, VssError
-from vss.filters import Condition, Filter, HasId, HasVector, predicate
-from vss.points import id_key, key_id
-from vss.protocols import Index, Indexers
-from vss.recall import CurvePoint
+from vss.filters import Condition
+from vss.protocols import Indexers
 from vss.storage.artifacts import ArtifactStore
-from vss.storage.bounds import Bounds
-from vss.storage.columns import Arrays, Column, Columns
+from vss.storage.columns import Columns
+from vss.storage.filtering import Filtering
 from vss.storage.ids import Blobs, Ids
-from vss.storage.manifest import SegmentRecord, VectorsRecord
+from vss.storage.manifest import SegmentRecord
 from vss.storage.npy import map_npy
-from vss.storage.selection import Cache, Selection, dense, selected
+from vss.storage.segment_vectors import SegmentVectors
+from vss.storage.selection import Cache, Selection, selected
+from vss.storage.spans import Arrays, Column
 from vss.types import Mask, Rows, Vectors
 
-EXACT = "flat"
-"""The index kind that needs no files."""
-
-MASK_CACHE_BYTES = 64 << 20
-"""Masks kept for each segment, in bytes, and as much of selections; the least recently used go first."""
-
-
-class SegmentVectors:
-    """One vector name of a segment: the vectors, the rows that they belong to, and their index.
-
-    vectors: `(m, dim)` float32, mapped
-    rows:    `(m,)` int64 segment rows, rising; None when vector i belongs to row i
-    index:   the one of the record; the exact one of `flat` where that is damaged
-    curve:   its calibration, rising by effort
-    damage:  what is wrong with the index, or None
-    """
-
-    def __init__(self, record: VectorsRecord, artifacts: ArtifactStore, indexers: Indexers, segment_rows: int) -> None:
-        self.record = record
-        self.curve = tuple(CurvePoint(one.effort, one.recall, one.microseconds) for one in record.calibration)
-        self.damage: str | None = None
-        self.vectors: Vectors = map_npy(artifacts.path(record.vectors))
-        self.rows: Rows | None = None if record.rows is None else map_npy(artifacts.path(record.rows))
-        count = segment_rows if self.rows is None else len(self.rows)
-        if self.vectors.shape != (count, record.index.dim) or self.vectors.dtype != np.float32:
-            raise VssError(
-                Code.CORRUPT, f"got vectors of shape {self.vectors.shape}, wanted {(count, record.index.dim)}"
-            )
-        try:
-            files = {name: artifacts.path(artifact) for name, artifact in record.files.items()}
-            self.index: Index = indexers.builder(record.index.kind).open(files, record.index, self.vectors)
-        except VssError as error:
-            if error.code is not Code.CORRUPT:
-                raise
-            # The vectors are whole: they answer exactly, if slowly, until the index is built again.
-            self.damage = f"its {record.index.kind} index: {error.message}"
-            exact = indexers.builder(EXACT)
-            self.index = exact.open({}, exact.spec(record.index.metric, record.index.dim, {}), self.vectors)
-
-    def position(self, row: int) -> int:
-        """Where the vector of a segment row is, or -1 when the row has none."""
-        if self.rows is None:
-            return row
-        at = int(np.searchsorted(self.rows, row))
-        return at if at < len(self.rows) and self.rows[at] == row else -1
+SELECTION_BYTES = 64 << 20
+"""Selections kept for each segment; the least recently used go first."""
 
 
 class Segment:
@@ -128,8 +84,8 @@ class Segment:
         if sizes != {record.rows}:
             raise ValueError(f"got files of {sorted(sizes)} rows, wanted {record.rows}")
         self.answers = self._columns.answers
-        self._masks: Cache[Mask] = Cache(MASK_CACHE_BYTES)
-        self._selections: Cache[tuple[Mask | None, Selection]] = Cache(MASK_CACHE_BYTES)
+        self._filtering = Filtering(self._columns, self._ids, self._payloads, self.vectors)
+        self._selections: Cache[tuple[Mask | None, Selection]] = Cache(SELECTION_BYTES)
 
     def read_as(self, record: SegmentRecord, artifacts: ArtifactStore) -> Segment | None:
         """This segment with other tombstones, over the same open files; None when it differs in more than that."""
@@ -139,7 +95,7 @@ class Segment:
             return None
         again = copy(self)
         again.record, again._tombstones = record, _tombstones(record, artifacts)
-        again._selections = Cache(MASK_CACHE_BYTES)
+        again._selections = Cache(SELECTION_BYTES)
         again.__dict__.pop("alive", None)
         return again
 
@@ -202,28 +158,22 @@ class Segment:
 
     def filtered(self, condition: Condition) -> tuple[Mask, int]:
         """The mask, and how many payloads were read for it now."""
-        name = repr(condition)  # not the condition itself: to a dict, Match(k, (1,)) and Match(k, (True,)) are one key
-        mask = self._masks.get(name)
-        if mask is not None:
-            return mask, 0
-        mask, read = self._evaluate(condition)
-        mask.flags.writeable = False
-        self._masks.put(name, mask, mask.nbytes)
-        return mask, read
+        return self._filtering.mask(condition)
 
     def select(self, name: str, where: Condition | None, alive: Mask | None) -> tuple[Selection, bool]:
         """The vectors by that name in rows that are `alive` (None: all) and pass; and whether it was known already."""
-        known = self.known(name, where, alive)
+        kept = _name_of(name, where)
+        known = self._known(kept, name, where, alive)
         if known is not None:
             return known, True
-        passing, read = None if where is None else self._passing(where), 0
+        passing, read = None if where is None else self._filtering.passing(where), 0
         if where is not None and passing is None:
             passing, read = self.filtered(where)
         if passing is not None and passing.dtype != np.bool_:
             selection = self._left(name, cast("NDArray[np.int32]", passing), alive)
         else:
             selection = self.among(name, cast("Mask | None", passing), read, alive)
-        self.keep(name, where, alive, selection)
+        self._selections.put(kept, (alive, selection), selection.nbytes)
         return selection, False
 
     def keep(self, name: str, where: Condition | None, alive: Mask | None, selection: Selection) -> None:
@@ -232,12 +182,15 @@ class Segment:
 
     def known(self, name: str, where: Condition | None, alive: Mask | None) -> Selection | None:
         """What `select` would give, where it is known already."""
+        return self._known(_name_of(name, where), name, where, alive)
+
+    def _known(self, kept_as: str, name: str, where: Condition | None, alive: Mask | None) -> Selection | None:
         one = self.vectors.get(name)
         if one is None:  # the name was added after the segment was built
             return Selection(None, 0)
         if where is None and alive is None:
             return Selection(None, len(one.vectors))
-        kept = self._selections.get(_name_of(name, where))
+        kept = self._selections.get(kept_as)
         return kept[1] if kept is not None and kept[0] is alive else None
 
     def among(self, name: str, mask: Mask | None, read: int, alive: Mask | None = None) -> Selection:
@@ -257,107 +210,6 @@ class Segment:
             at = np.searchsorted(one.rows, rows)
             rows = at[one.rows.take(at, mode="clip") == rows].astype(np.int32)
         return Selection.listed(rows, len(one.vectors))
-
-    def _passing(self, where: Condition) -> NDArray[np.int32] | Mask | None:
-        """The rows that pass, rising, or a mask of all, whichever is less work; None where more than columns are asked.
-
-        The shortest list among conditions that have to hold is looked up in what the others let through.
-        """
-        if not isinstance(where, Filter):
-            return self._told(where)
-        if where.should or where.min_should is not None:
-            return None
-        must, must_not = ([self._told(one) for one in some] for some in (where.must, where.must_not))
-        if not (must or must_not) or any(one is None for one in (*must, *must_not)):
-            return None
-        wanted, unwanted = ([one for one in some if one is not None] for some in (must, must_not))
-        left = min((one for one in wanted if one.dtype != np.bool_), key=len, default=None)
-        if left is not None:
-            for one in wanted:
-                left = left if one is left else left[dense(one, len(self)).take(left)]
-            for one in unwanted:
-                left = left[~dense(one, len(self)).take(left)]
-            return left
-        passing = reduce(np.logical_and, wanted) if wanted else ~dense(unwanted.pop(), len(self))
-        for one in unwanted:
-            passing = np.greater(passing, dense(one, len(self)))  # the one and not the other
-        return passing
-
-    def _told(self, condition: Condition) -> NDArray[np.int32] | Mask | None:
-        """As `Columns.passing`; a mask is kept, for it may come again in other filters."""
-        name = repr(condition)
-        known = self._masks.get(name)
-        if known is not None:
-            return known
-        found = self._columns.passing(condition)
-        if found is not None and found.dtype == np.bool_:
-            found.flags.writeable = False
-            self._masks.put(name, cast(Mask, found), found.nbytes)
-        return found
-
-    def _evaluate(self, condition: Condition) -> tuple[Mask, int]:
-        match condition:
-            case HasId(ids):
-                mask = np.zeros(len(self), np.bool_)
-                rows = (self._ids.find(id_key(one)) for one in ids)
-                mask[[row for row in rows if row >= 0]] = True
-                return mask, 0
-            case HasVector(name):
-                one = self.vectors.get(name)
-                mask = np.full(len(self), one is not None and one.rows is None)
-                if one is not None and one.rows is not None:
-                    mask[one.rows] = True
-                return mask, 0
-            case Filter():
-                return self._joined(condition)
-        return self._read(condition, Bounds(*self._columns.bounds(condition)))
-
-    def _joined(self, where: Filter) -> tuple[Mask, int]:
-        """What columns answer comes first, so that payloads are read only in the rows that are left, and once."""
-        known = [self._bounds(one) for one in where.must]
-        known += [self._bounds(one).opposite() for one in where.must_not]
-        if where.should:
-            known.append(self._at_least(1, where.should))
-        if where.min_should is not None:
-            known.append(self._at_least(where.min_should.count, where.min_should.conditions))
-        if not known:
-            return np.ones(len(self), np.bool_), 0
-        return self._read(where, reduce(Bounds.both, known))
-
-    def _bounds(self, condition: Condition) -> Bounds:
-        """What is known of a condition without reading a payload; of a filter in a filter everything, for it may be
-        one that comes again."""
-        if isinstance(condition, Filter | HasId | HasVector) or self._columns.answers(condition):
-            mask, read = self.filtered(condition)
-            return Bounds(mask, mask, read)
-        known = self._masks.get(repr(condition))
-        return Bounds(*self._columns.bounds(condition)) if known is None else Bounds(known, known)
-
-    def _at_least(self, count: int, conditions: Sequence[Condition]) -> Bounds:
-        sure, maybe = np.zeros(len(self), np.int32), np.zeros(len(self), np.int32)
-        read = 0
-        for one in map(self._bounds, conditions):
-            sure += one.sure
-            maybe += one.maybe
-            read += one.read
-        return Bounds(sure >= count, maybe >= count, read)
-
-    def _read(self, condition: Condition, bounds: Bounds) -> tuple[Mask, int]:
-        """Read the payloads of the rows that the bounds leave open."""
-        if bounds.sure is bounds.maybe:
-            return bounds.sure, bounds.read
-        left = bounds.maybe & ~bounds.sure
-        count = int(np.count_nonzero(left))
-        return (bounds.sure | self._scan(condition, left) if count else bounds.sure.copy()), bounds.read + count
-
-    def _scan(self, condition: Condition, within: Mask) -> Mask:
-        """Which of the rows `within` pass, read from their payloads."""
-        passes = predicate(condition)
-        mask = np.zeros(len(self), np.bool_)
-        for row in np.flatnonzero(within).tolist():
-            payload = msgspec.json.decode(self._payloads[row])
-            mask[row] = passes(key_id(self.key(row)), payload, _VectorNames(self, row))
-        return mask
 
     def ordered(self, key: str) -> dict[str, tuple[NDArray[Any], NDArray[Any]]] | None:
         """The rows by a payload field (see `Columns.ordered`); tombstones too."""
@@ -384,17 +236,3 @@ def _columns(record: SegmentRecord, artifacts: ArtifactStore) -> dict[Column, Ar
         }
         for column in record.columns
     }
-
-
-class _VectorNames:
-    """The names of the vectors that a row has, looked up when they are asked for."""
-
-    __slots__ = ("_row", "_segment")
-
-    def __init__(self, segment: Segment, row: int) -> None:
-        self._segment = segment
-        self._row = row
-
-    def __contains__(self, name: object) -> bool:
-        one = self._segment.vectors.get(name) if isinstance(name, str) else None
-        return one is not None and one.position(self._row) >= 0

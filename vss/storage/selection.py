@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,15 +109,6 @@ def selected(mask: Mask, read: int = 0) -> Selection:
     """What a mask leaves for which so many payloads were read. It must not be written to any more."""
     count = int(np.count_nonzero(mask))
     return Selection(None if count == len(mask) else mask, count, read)
-
-
-def dense(rows: NDArray[np.int32] | Mask, count: int) -> Mask:
-    """A mask `(count,)` of rows; a mask as it is."""
-    if rows.dtype == np.bool_:
-        return cast(Mask, rows)
-    mask = np.zeros(count, np.bool_)
-    mask[rows] = True
-    return mask
 
 
 class Cache(Generic[Kept]):

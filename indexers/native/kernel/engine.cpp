@@ -256,9 +256,9 @@ void Engine::scan(const float *query, const Looked &looked, bool sketched, std::
     const std::size_t most = beam_width(0, answer.k, count), wide = beam_width(rescore_rows, answer.k, count);
     constexpr float kNone = -std::numeric_limits<float>::infinity();
     const float floor = floor_of(answer);
-    const double off = floor > kNone ? most_off(query, looked, scratch) : 0;
+    double off = floor > kNone ? most_off(query, looked, scratch) : 0;
     // What its codes put below this is not wanted.
-    const float known = std::isfinite(off) ? below(static_cast<double>(floor) - off) : kNone;
+    const float known = floor > kNone && std::isfinite(off) ? below(static_cast<double>(floor) - off) : kNone;
     float apart = sketched ? estimate(looked, scratch) : 0;
     // Those of the others that are better than some of these are looked for from the beginning.
     float from = std::max(known, sketched ? likely_bar(looked, wide, apart, scratch) : kNone);
@@ -287,8 +287,8 @@ void Engine::scan(const float *query, const Looked &looked, bool sketched, std::
     });
     if (found >= wide && found < count) {
         // The codes cannot tell from the k-th what they put no further below it than they are off.
-        const double apart_from = floor > kNone ? off : most_off(query, looked, scratch);
-        const double least = static_cast<double>(std::max(scratch.exact.least(), floor)) - apart_from;
+        if (!(floor > kNone)) off = most_off(query, looked, scratch);
+        const double least = static_cast<double>(std::max(scratch.exact.least(), floor)) - off;
         if (std::isfinite(least) && !(static_cast<double>(coded.least()) < least)) {
             keep_best(query, most, scratch, [&](auto add) {
                 each_above([least] { return below(least); }, [&](float score, std::int32_t row) {

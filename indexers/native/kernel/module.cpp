@@ -423,6 +423,7 @@ class Searcher {
         const auto count = static_cast<std::size_t>(queries.shape(0));
         require(!above || (above->ndim() == 1 && static_cast<std::size_t>(above->shape(0)) == count),
                 "above: wanted one for each query");
+        if (above) require_aligned(*above, "above");
         Array<std::int64_t> rows({count, k});
         Array<float> scores({count, k});
         const float *query = queries.data();
