@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from api.cli.main import commands
 from api.demo.process import Server
@@ -82,8 +83,8 @@ def test_every_command_has_help_with_an_example_that_parses(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_help_is_printed(name: str) -> None:
-    said = vss(*name.split(), "--help")
-    assert said.returncode == 0
+    said = CliRunner().invoke(commands, [*name.split(), "--help"], prog_name="vss")
+    assert said.exit_code == 0
     for line in examples(name):
         assert line in said.stdout, "an example is folded"
 

@@ -79,9 +79,6 @@ class Kind(IntEnum):
     DELETE_VECTORS = 5
 
 
-_KINDS = {int(kind): kind for kind in Kind}
-
-
 class Operation(msgspec.Struct, gc=False):
     """One row of the log. `vectors` is what `pack_vectors` made; `seq` is 0 until `append` wrote it. See `Kind`."""
 
@@ -102,6 +99,7 @@ class Pointer:
 
 
 _FLOAT = np.dtype("<f4")
+_KINDS = {int(kind): kind for kind in Kind}
 _pack = msgspec.msgpack.Encoder().encode
 
 vector_bytes = msgspec.msgpack.Decoder(dict[str, bytes]).decode
