@@ -68,14 +68,11 @@ class Scanner(Protocol):
     Its `search` under a filter spends as much more as keeps the recall that the effort has without one.
     """
 
-    def scan(
-        self, queries: Vectors, k: int, among: NDArray[np.int32] | Mask | None, above: Scores | None = None
-    ) -> Hits:
+    def scan(self, queries: Vectors, k: int, among: NDArray[np.int32] | Mask | None) -> Hits:
         """The k best of `(r,)` rows, or of those that a mask `(n,)` lets through (None: all), for each of `(q, dim)`
         queries: `Hits` of shape `(q, k)`.
 
         Exact but for rows that a compressed form holds to be worse than they are by a rare error.
-        above: `(q,)` float32; rows that score less may be left out, for so many as good are known from elsewhere
         """
 
 

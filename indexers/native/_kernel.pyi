@@ -118,38 +118,21 @@ class Searcher:
         """
 
     def scan(
-        self,
-        queries: NDArray[np.float32],
-        k: int,
-        rescore: int,
-        rows: NDArray[np.int32],
-        above: NDArray[np.float32] | None = None,
+        self, queries: NDArray[np.float32], k: int, rescore: int, rows: NDArray[np.int32]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """As `search` among listed rows, each of which is looked at; max(rescore, k) of them are scored exactly.
 
         So are all others that the codes cannot tell from the k-th of these; how far codes are off is seen on a sample
         of the rows. A row that is listed twice is found twice.
-        above: `(q,)`; for each query rows that score less may be left out
         """
 
     def scan_allowed(
-        self,
-        queries: NDArray[np.float32],
-        k: int,
-        rescore: int,
-        allow: NDArray[np.bool_],
-        above: NDArray[np.float32] | None = None,
+        self, queries: NDArray[np.float32], k: int, rescore: int, allow: NDArray[np.bool_]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """As `scan` of the rows that `allow`, `(n,)`, lets through."""
 
     def scan_range(
-        self,
-        queries: NDArray[np.float32],
-        k: int,
-        rescore: int,
-        first: int,
-        count: int,
-        above: NDArray[np.float32] | None = None,
+        self, queries: NDArray[np.float32], k: int, rescore: int, first: int, count: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """As `scan` of the `count` rows from `first` on."""
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from indexers.native import _kernel
 from vss.errors import Code, VssError, invalid
 from vss.protocols import IndexSpec
-from vss.types import Hits, Mask, Scores, Vectors
+from vss.types import Hits, Mask, Vectors
 
 RESCORED_OF_SCAN = 20
 """Least number of rows that a scan by codes scores again exactly. (Of 10 wanted. Fewer, and the codes often cannot tell
@@ -29,16 +29,14 @@ class Scanned:
     def __len__(self) -> int:
         return self._count
 
-    def scan(
-        self, queries: Vectors, k: int, among: NDArray[np.int32] | Mask | None, above: Scores | None = None
-    ) -> Hits:
+    def scan(self, queries: Vectors, k: int, among: NDArray[np.int32] | Mask | None) -> Hits:
         """As `Scanner.scan`."""
         searcher, queries = self._opened(queries)
         if among is None:
-            return Hits(*searcher.scan_range(queries, k, rescored(0, k), 0, self._count, above))
+            return Hits(*searcher.scan_range(queries, k, rescored(0, k), 0, self._count))
         if among.dtype == np.bool_:
-            return Hits(*searcher.scan_allowed(queries, k, rescored(0, k), cast(Mask, among), above))
-        return Hits(*searcher.scan(queries, k, rescored(0, k), cast("NDArray[np.int32]", among), above))
+            return Hits(*searcher.scan_allowed(queries, k, rescored(0, k), cast(Mask, among)))
+        return Hits(*searcher.scan(queries, k, rescored(0, k), cast("NDArray[np.int32]", among)))
 
     def close(self) -> None:
         """Let go of the arrays; searches under way finish."""

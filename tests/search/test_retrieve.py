@@ -186,8 +186,8 @@ def test_a_deadline_that_passes_gives_what_was_found_and_says_so(tmp_path: Path)
 
 
 @pytest.mark.parametrize("metric", [Metric.COSINE, Metric.DOT, Metric.EUCLID])
-def test_parts_that_are_scanned_after_others_lose_nothing_to_what_those_found(metric: Metric, tmp_path: Path) -> None:
-    """Each pass over what is worse than what the larger parts found; half of all vectors stand in every part."""
+def test_scans_of_several_parts_are_exact_and_keep_the_order_of_equals(metric: Metric, tmp_path: Path) -> None:
+    """By codes, sealed and live; half of all vectors stand in every part."""
     sizes, dim = (700, 1500, 900), 24
     vectors = as_vectors(clustered(1550, dim, seed=5), dim, metric)
     queries, own = vectors[1500:], np.random.default_rng(2).permutation(1500)

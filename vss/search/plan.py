@@ -102,7 +102,7 @@ class Plan(NamedTuple):
     looked:   how many matching rows are looked at in the nearest cells where a graph search comes back short; None:
               all of them
     in_order: predicted microseconds of looking at all matching rows, were they gathered; None where they cannot be
-              gathered: they were, and are looked at so
+    gathered: they were, and are looked at so
     costs:    predicted microseconds of what was weighed against each other
     """
 

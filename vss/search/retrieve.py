@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -138,28 +137,21 @@ def search(
     answers: list[tuple[int, Hits]] = []
     plans = []
     late = False
-    best: Scores | None = None  # of each query the k best so far, the last of them first
     for one in planned:
         if answers and deadline.passed():
             late = True
             break
         started = time.perf_counter()
         part = view.parts[one.number]
-        hits = _carry_out(
-            part, one.plan, queries, using, k, metric, one.selection, exact=exact, stop=deadline.passed, best=best
-        )
+        hits = _carry_out(part, one.plan, queries, using, k, metric, one.selection, exact=exact, stop=deadline.passed)
         # What looks at every vector may have been stopped on its way.
         late = one.plan.method is Method.SCAN and deadline.passed()
         answers.append((one.number, hits))
-        if len(answers) < len(planned):
-            best = hits.scores[:, ::-1] if best is None else _best_of(best, hits.scores)
         spent = 0.0 if known else one.seconds
         plans.append(part_plan(one.number, one.plan, (one.selection, known or one.known), started - spent, started))
         if where is not None and one.plan.in_order is not None:
             heat(part, using, where, one.selection, one.plan, (time.perf_counter() - started) / len(queries) * 1e6)
     available = sum(one.selection.count for one in planned)
-    answers.sort(key=itemgetter(0))
-    plans.sort(key=attrgetter("part"))
     return [merged(answers, query, k, available, tuple(plans), late=late) for query in range(len(queries))]
 
 
@@ -175,10 +167,7 @@ class _Planned(NamedTuple):
 
 
 def _planned(view: View, using: str, where: Condition | None, **asked: Any) -> list[_Planned]:
-    """A plan for each part that has something to return; `asked` as in `plan_part`.
-
-    Scans come last, of the fewest rows at the end: they can pass over what is worse than what others have found.
-    """
+    """A plan for each part that has something to return; `asked` as in `plan_part`."""
     planned = []
     for number, part in enumerate(view.parts):
         if not len(part.body):
@@ -188,14 +177,7 @@ def _planned(view: View, using: str, where: Condition | None, **asked: Any) -> l
         seconds = time.perf_counter() - started
         if selection.count:
             planned.append(_Planned(number, selection, known, seconds, _plan(part, using, selection, asked)))
-    planned.sort(key=lambda one: (one.plan.method is Method.SCAN, -one.plan.matching))
     return planned
-
-
-def _best_of(best: Scores, others: Scores) -> Scores:
-    """The better half of `(q, k)` and `(q, k)` scores, the last one first."""
-    k = best.shape[1]
-    return np.partition(np.concatenate((best, others), axis=1), k, axis=1)[:, k:]
 
 
 def _plan(part: Part, using: str, selection: Selection, asked: dict[str, Any]) -> Plan:
@@ -292,9 +274,7 @@ def _carry_out(
     *,
     exact: bool,
     stop: Callable[[], bool],
-    best: Scores | None,
 ) -> Hits:
-    """best: `(q, k)` scores that were found elsewhere, the last one first"""
     one = part.body.vectors[using]
     if plan.method is Method.SCAN:
         if plan.gathered and selection.gathered is not None:
@@ -302,8 +282,7 @@ def _carry_out(
         elif scans(one.index) and not exact:
             if probes(one.index) and not selection.whole and plan.matching < LISTED_SHARE * plan.rows:
                 selection.listed_by(one.index.listed)
-            above = None if best is None else np.ascontiguousarray(best[:, 0])
-            hits = one.index.scan(queries, k, selection.among, above)
+            hits = one.index.scan(queries, k, selection.among)
         else:
             hits = exact_search(queries, one.vectors, k, metric, selection.mask, stop)
     elif plan.method is Method.PARTITION:

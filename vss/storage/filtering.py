@@ -40,7 +40,7 @@ class Filtering:
         self._marks = Marks(self._rows)
         self._masks: Cache[Mask] = Cache(MASK_BYTES)
         self._lock = threading.Lock()
-        self._asked: dict[str, None] = {}
+        self._asked: dict[int, None] = {}
 
     def mask(self, condition: Condition) -> tuple[Mask, int]:
         """`(n,)` which rows pass, never to be written to, and how many payloads were read for it now."""
@@ -99,10 +99,11 @@ class Filtering:
         return found
 
     def _asked_before(self, name: str) -> bool:
+        known = hash(name)  # of names that are long; should two have one, a mask is kept too early
         with self._lock:
-            if name in self._asked:
+            if known in self._asked:
                 return True
-            self._asked[name] = None
+            self._asked[known] = None
             if len(self._asked) > ASKED:
                 del self._asked[next(iter(self._asked))]
         return False

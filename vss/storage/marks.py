@@ -12,8 +12,8 @@ from vss.types import Mask
 
 
 class Marks(threading.local):
-    """All False between two uses; each thread has its own. (A new mask of a segment for each filter costs more than
-    what is done with it: its memory has to be had first.)"""
+    """All False between two uses; each thread has its own, a byte for each row, as long as it lives. (A new mask of a
+    segment for each filter costs more than what is done with it: its memory has to be had first.)"""
 
     def __init__(self, rows: int) -> None:
         self._marks = np.zeros(rows, np.bool_)

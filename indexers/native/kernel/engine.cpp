@@ -47,10 +47,6 @@ inline bool any_reaches(const float *scores, std::size_t count, float least) {
     return reached != 0;
 }
 
-inline float below(double score) {
-    return std::nextafter(static_cast<float>(score), -std::numeric_limits<float>::infinity());
-}
-
 // The places of up to `kSampled` of so many rows, taken evenly; how many there are.
 std::size_t taken_evenly(std::size_t count, std::size_t *places) {
     const std::size_t size = std::min(kSampled, count);
@@ -254,14 +250,10 @@ void Engine::scan(const float *query, const Looked &looked, bool sketched, std::
     Best &coded = scratch.coded;
     const std::size_t count = looked.count;
     const std::size_t most = beam_width(0, answer.k, count), wide = beam_width(rescore_rows, answer.k, count);
-    constexpr float kNone = -std::numeric_limits<float>::infinity();
-    const float floor = floor_of(answer);
-    double off = floor > kNone ? most_off(query, looked, scratch) : 0;
-    // What its codes put below this is not wanted.
-    const float known = floor > kNone && std::isfinite(off) ? below(static_cast<double>(floor) - off) : kNone;
     float apart = sketched ? estimate(looked, scratch) : 0;
     // Those of the others that are better than some of these are looked for from the beginning.
-    float from = std::max(known, sketched ? likely_bar(looked, wide, apart, scratch) : kNone);
+    const float none = -std::numeric_limits<float>::infinity();
+    float from = sketched ? likely_bar(looked, wide, apart, scratch) : none;
     const auto each_above = [&](auto bar, auto offer) {
         if (sketched) {
             each_likely(looked, apart, scratch, bar, [&](float score, std::int32_t row, float) { offer(score, row); });
@@ -275,23 +267,22 @@ void Engine::scan(const float *query, const Looked &looked, bool sketched, std::
                    [&coded](float score, std::int32_t row) { coded.offer(score, row); });
     };
     find();
-    if (from > known && coded.rows().size() < wide) {
+    if (from > none && coded.rows().size() < wide) {
         // There are so many that score as much: the estimates mislead.
         sketched = false;
-        from = known;
+        from = none;
         find();
     }
-    const std::size_t found = coded.rows().size();
     keep_best(query, most, scratch, [&](auto add) {
         for (const Met &one : coded.rows()) add(one.row);
     });
-    if (found >= wide && found < count) {
+    if (!coded.rows().empty() && coded.rows().size() < count) {
         // The codes cannot tell from the k-th what they put no further below it than they are off.
-        if (!(floor > kNone)) off = most_off(query, looked, scratch);
-        const double least = static_cast<double>(std::max(scratch.exact.least(), floor)) - off;
+        const double least = scratch.exact.least() - most_off(query, looked, scratch);
         if (std::isfinite(least) && !(static_cast<double>(coded.least()) < least)) {
+            const float below = std::nextafter(static_cast<float>(least), -std::numeric_limits<float>::infinity());
             keep_best(query, most, scratch, [&](auto add) {
-                each_above([least] { return below(least); }, [&](float score, std::int32_t row) {
+                each_above([below] { return below; }, [&](float score, std::int32_t row) {
                     if (!(static_cast<double>(score) < least)) add(row);
                 });
             });
@@ -338,12 +329,6 @@ double Engine::most_off(const float *query, const Looked &looked, Scratch &scrat
         off.add(static_cast<double>(scratch.scores[i]) - static_cast<double>(coded[i]));
     }
     return off.most(kErrors);
-}
-
-float Engine::floor_of(const Answer &answer) const {
-    constexpr float kRounding = 1e-6F;
-    const float score = measure_ == Measure::kEuclid ? answer.above * answer.above / -2 : answer.above;
-    return score - kRounding * std::fabs(score);
 }
 
 void Engine::measure_exactly(const float *query, std::size_t count, Scratch &scratch) const {

@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <vector>
 
 #include "cells.hpp"
@@ -30,12 +29,10 @@ struct Vectors {
 };
 
 // Where the answers of one query go: k rows (-1: none) and scores (higher is better; -inf beside -1). k is at least 1.
-// A scan may leave out what scores less than `above`: as many as are wanted are known that score as much.
 struct Answer {
     std::int64_t *rows;
     float *scores;
     std::size_t k;
-    float above = -std::numeric_limits<float>::infinity();
 };
 
 // What a scan looks at: `count` listed rows (null: from `first` on) that `allow` (a byte for each row of the index; null:
@@ -117,8 +114,6 @@ class Engine {
     // What a row's exact score (as `measure_exactly` gives it) is hardly ever above its score by codes; what is not
     // finite where that cannot be said.
     double most_off(const float *query, const Looked &looked, Scratch &scratch) const;
-    // What scores as much as the answer's `above`, or hardly less, as `measure_exactly` scores it.
-    float floor_of(const Answer &answer) const;
     // Into `scratch.scores` the products of the first `scratch.rows`, or minus half the squares of their distances.
     void measure_exactly(const float *query, std::size_t count, Scratch &scratch) const;
     // Answers with `scratch.exact`.

@@ -330,32 +330,32 @@ class Searcher {
         });
     }
 
-    py::tuple scan(const Array<float> &queries, std::size_t k, std::size_t rescore, const Array<std::int32_t> &rows,
-                   const std::optional<Array<float>> &above) const {
+    py::tuple scan(const Array<float> &queries, std::size_t k, std::size_t rescore,
+                   const Array<std::int32_t> &rows) const {
         const auto [data, size] = listed_rows(rows);
-        return answers(queries, k, size, above, [&, data = data, size = size](const float *query, Answer answer) {
+        return answers(queries, k, size, [&, data = data, size = size](const float *query, Answer answer) {
             engine_.scan(query, data, 0, size, nullptr, rescore, answer);
         });
     }
 
     py::tuple scan_allowed(const Array<float> &queries, std::size_t k, std::size_t rescore,
-                           const Array<bool> &allow, const std::optional<Array<float>> &above) const {
+                           const Array<bool> &allow) const {
         const std::uint8_t *mask = mask_of(allow);
         if (static_cast<double>(allowed_of(mask, count_)) >= kListedShare * static_cast<double>(count_)) {
-            return answers(queries, k, count_, above, [&](const float *query, Answer answer) {
+            return answers(queries, k, count_, [&](const float *query, Answer answer) {
                 engine_.scan(query, nullptr, 0, count_, mask, rescore, answer);
             });
         }
         const std::vector<std::int32_t> rows = listed(mask, count_);
-        return answers(queries, k, rows.size(), above, [&](const float *query, Answer answer) {
+        return answers(queries, k, rows.size(), [&](const float *query, Answer answer) {
             engine_.scan(query, rows.data(), 0, rows.size(), nullptr, rescore, answer);
         });
     }
 
     py::tuple scan_range(const Array<float> &queries, std::size_t k, std::size_t rescore, std::size_t first,
-                         std::size_t count, const std::optional<Array<float>> &above) const {
+                         std::size_t count) const {
         require(first <= count_ && count <= count_ - first, "range: wanted rows of the index");
-        return answers(queries, k, count, above, [&](const float *query, Answer answer) {
+        return answers(queries, k, count, [&](const float *query, Answer answer) {
             engine_.scan(query, nullptr, first, count, nullptr, rescore, answer);
         });
     }
@@ -412,18 +412,8 @@ class Searcher {
     // looked: at about so many rows, for each query
     template <typename Ask>
     py::tuple answers(const Array<float> &queries, std::size_t k, std::size_t looked, Ask ask) const {
-        return answers(queries, k, looked, std::nullopt, ask);
-    }
-
-    // above: of each query's answer; none: all is wanted
-    template <typename Ask>
-    py::tuple answers(const Array<float> &queries, std::size_t k, std::size_t looked,
-                      const std::optional<Array<float>> &above, Ask ask) const {
         check_queries(queries, k);
         const auto count = static_cast<std::size_t>(queries.shape(0));
-        require(!above || (above->ndim() == 1 && static_cast<std::size_t>(above->shape(0)) == count),
-                "above: wanted one for each query");
-        if (above) require_aligned(*above, "above");
         Array<std::int64_t> rows({count, k});
         Array<float> scores({count, k});
         const float *query = queries.data();
@@ -433,11 +423,7 @@ class Searcher {
             // Who lets go of the lock may wait for milliseconds until another thread gives it back.
             std::optional<py::gil_scoped_release> others_may_run;
             if (count * looked * dim_ >= kShort) others_may_run.emplace();
-            for (std::size_t i = 0; i < count; ++i) {
-                Answer answer{row + i * k, score + i * k, k};
-                if (above) answer.above = above->data()[i];
-                ask(query + i * dim_, answer);
-            }
+            for (std::size_t i = 0; i < count; ++i) ask(query + i * dim_, Answer{row + i * k, score + i * k, k});
         }
         return py::make_tuple(rows, scores);
     }
@@ -582,11 +568,11 @@ PYBIND11_MODULE(_kernel, module) {
         .def("search_allowed", &vss::Searcher::search_allowed, py::arg("queries").noconvert(), py::arg("k"),
              py::arg("width"), py::arg("rescore"), py::arg("allow").noconvert(), py::arg("budget") = 0)
         .def("scan", &vss::Searcher::scan, py::arg("queries").noconvert(), py::arg("k"), py::arg("rescore"),
-             py::arg("rows").noconvert(), py::arg("above").noconvert() = py::none())
+             py::arg("rows").noconvert())
         .def("scan_allowed", &vss::Searcher::scan_allowed, py::arg("queries").noconvert(), py::arg("k"),
-             py::arg("rescore"), py::arg("allow").noconvert(), py::arg("above").noconvert() = py::none())
+             py::arg("rescore"), py::arg("allow").noconvert())
         .def("scan_range", &vss::Searcher::scan_range, py::arg("queries").noconvert(), py::arg("k"),
-             py::arg("rescore"), py::arg("first"), py::arg("count"), py::arg("above").noconvert() = py::none());
+             py::arg("rescore"), py::arg("first"), py::arg("count"));
     py::class_<vss::Builder>(module, "Builder")
         .def(py::init<py::array, std::size_t, float, py::object, vss::Array<float>,
                       std::int32_t, std::size_t, std::size_t, float, const std::string &>(),

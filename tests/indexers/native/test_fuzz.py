@@ -146,13 +146,12 @@ def search_hostile(data: st.DataObject) -> None:
         listed = draw.ids(count, 0, 5)
     first, size = draw.number(0, count, "first"), draw.number(0, count, "size")
     moments = draw.spoilt(draw.floats(2, dim))
-    above = draw.spoilt(draw.floats(len(np.atleast_1d(queries)))) if draw.number(0, 1, "above") else None
     for among, ask in (
         (everyone, lambda: searcher.search(queries, k, width)),
         (np.flatnonzero(mask.ravel()), lambda: searcher.search_allowed(queries, k, width, width, mask)),
-        (np.flatnonzero(mask.ravel()), lambda: searcher.scan_allowed(queries, k, width, mask, above)),
-        (listed, lambda: searcher.scan(queries, k, width, listed, above)),
-        (everyone[first : first + size], lambda: searcher.scan_range(queries, k, width, first, size, above)),
+        (np.flatnonzero(mask.ravel()), lambda: searcher.scan_allowed(queries, k, width, mask)),
+        (listed, lambda: searcher.scan(queries, k, width, listed)),
+        (everyone[first : first + size], lambda: searcher.scan_range(queries, k, width, first, size)),
         (listed, lambda: searcher.scan_gathered(queries, k, width, searcher.gather(listed, moments))),
     ):
         try:
@@ -161,7 +160,7 @@ def search_hostile(data: st.DataObject) -> None:
             continue
         if len(set(among.tolist())) == len(among):
             right(answer, vectors, queries, measure, k, among)
-            if among is listed and width >= len(listed) and above is None:
+            if among is listed and width >= len(listed):
                 assert (np.count_nonzero(answer[0] >= 0, axis=1) == min(k, len(listed))).all(), "a scan lost a row"
 
 

@@ -146,18 +146,6 @@ def test_queries_of_another_shape_or_type_are_refused(ask: Ask) -> None:
             ask(searcher, other)
 
 
-@pytest.mark.parametrize("above", [np.zeros(2, "f4"), np.zeros((3, 1), "f4"), misaligned(np.zeros(3, "f4"))])
-def test_another_number_of_known_scores_than_of_queries_is_refused(above: Any) -> None:
-    searcher = small(whole(COUNT, DIM)).searcher()
-    for ask in (
-        lambda: searcher.scan(QUERIES, 5, 10, ROWS, above),
-        lambda: searcher.scan_allowed(QUERIES, 5, 10, MASK, above),
-        lambda: searcher.scan_range(QUERIES, 5, 10, 0, COUNT, above),
-    ):
-        with pytest.raises(ValueError, match="above: "):
-            ask()
-
-
 @pytest.mark.parametrize("k", [2**27, 2**40, 2**63, 2**64 - 1])
 def test_more_answers_than_memory_are_refused(k: int) -> None:
     searcher = small(whole(COUNT, DIM)).searcher()

@@ -131,38 +131,6 @@ def test_the_longest_rows_are_found_under_dot() -> None:
     assert recall_at(searcher.scan_range(queries, 10, 20, 0, 20_000)[0], truth) >= 0.998
 
 
-@pytest.mark.parametrize("kernel", _kernel.kernels())
-@pytest.mark.parametrize("measure", ["dot", "euclid"])
-@pytest.mark.parametrize("form", ["u8", "f16"])
-@pytest.mark.parametrize("count", [83, 1_500])
-def test_only_what_is_worse_than_is_known_is_left_out(kernel: str, measure: str, form: str, count: int) -> None:
-    dim, k, good = 20, 9, 4
-    vectors, queries = whole(count, dim), whole(5, dim, seed=1)
-    given = small(vectors, measure, form)
-    searcher = given.searcher(kernel)
-    if form == "u8":
-        searcher.sketch(*sketched(given.codes, dim))
-    some = np.random.default_rng(5).permutation(count)[: count // 2].astype(np.int32)
-    mask = np.zeros(count, np.bool_)
-    mask[some] = True
-    wanted = best(queries, vectors, measure, k), best(queries, vectors, measure, k, some)
-    for above in (
-        wanted[0][1][:, good - 1].copy(),
-        np.full(5, -np.inf, np.float32),
-        np.full(5, np.nan, np.float32),
-        np.full(5, 3e38 if measure == "dot" else -1e-30, np.float32),
-    ):
-        for (rows, scores), found in (
-            (wanted[0], searcher.scan_range(queries, k, 20, 0, count, above)),
-            (wanted[1], searcher.scan(queries, k, 20, some, above)),
-            (wanted[1], searcher.scan_allowed(queries, k, 20, mask, above)),
-        ):
-            needed = (scores >= above[:, None]) | ~np.isfinite(above)[:, None]
-            np.testing.assert_array_equal(found[0][needed], rows[needed])
-            np.testing.assert_array_equal(found[1][needed], scores[needed])
-            assert ((found[0] < 0) == (found[1] == -np.inf)).all()
-
-
 def test_a_query_beyond_all_floats_is_answered() -> None:
     vectors = clustered(1_000, 16, 3) * np.float32(1e3)
     given = small(vectors, "dot", graph=np.zeros((1_000, 8), np.int32))
