@@ -123,7 +123,7 @@ bool Engine::search_allowed(const float *query, const std::uint8_t *allow, std::
 
 template <typename Bar, typename Offer>
 void Engine::each(const Looked &looked, const Scratch &scratch, Bar bar, Offer offer) const {
-    constexpr std::size_t kStep = 64, kAhead = 16;
+    constexpr std::size_t kStep = 64, kAhead = 16, kFew = 4;
     std::int32_t sums[kStep];
     float scores[kStep];
     for (std::size_t start = 0; start < looked.count; start += kStep) {
@@ -135,9 +135,12 @@ void Engine::each(const Looked &looked, const Scratch &scratch, Bar bar, Offer o
             if (codes_.extra != nullptr) part.extra = codes_.extra + at;
             scratch.query.score(scores_, part, nullptr, size, sums, scores);
         } else {
-            const std::size_t end = std::min(looked.count, start + kAhead + kStep);
-            for (std::size_t i = start + kAhead; i < end; ++i) codes_.prefetch(looked.rows[i]);
-            scratch.query.score(scores_, codes_, looked.rows + start, size, sums, scores);
+            // Few at a time: memory takes no more requests than it can answer at once.
+            for (std::size_t place = 0; place < size; place += kFew) {
+                const std::size_t some = std::min(kFew, size - place), ahead = start + place + kAhead;
+                for (std::size_t i = ahead; i < std::min(looked.count, ahead + some); ++i) codes_.prefetch(looked.rows[i]);
+                scratch.query.score(scores_, codes_, looked.rows + start + place, some, sums, scores + place);
+            }
         }
         if (!any_reaches(scores, size, bar())) continue;
         for (std::size_t i = 0; i < size; ++i) {
