@@ -174,8 +174,8 @@ def plan_part(
     looked = looked_at(index, 1 - HELD_IN * (1 - aimed), matching, k)
     if force is Method.PARTITION and (looked is None or selection.whole):
         return scan("the segment has no cells for it")
+    efforts = {Method.SCAN: None, Method.GRAPH: spent, Method.PARTITION: looked}
     if force is not None:
-        efforts = {Method.SCAN: None, Method.GRAPH: spent, Method.PARTITION: looked}
         return Plan(force, rows, matching, efforts[force], "it was asked for", looked)
     if selection.whole:
         return Plan(Method.GRAPH, rows, matching, spent, "no filter")
@@ -200,8 +200,8 @@ def plan_part(
         method, _ = min(costs, key=_cost_of)
         ready = ready and method is Method.SCAN
         in_order = gathered if index.gathers(matching) else None
-        effort = {Method.SCAN: None, Method.GRAPH: spent, Method.PARTITION: looked}[method]
-        return Plan(method, rows, matching, effort, "it costs least", looked, in_order, ready, tuple(costs))
+        reason = "it costs least"
+        return Plan(method, rows, matching, efforts[method], reason, looked, in_order, ready, tuple(costs))
     if share < SCAN_SHARE or (share < WIDE_SHARE and matching <= SCAN_ROWS):
         return scan(f"{matching} rows match, scanning them is exact and cheap")
     return Plan(Method.GRAPH, rows, matching, spent, f"{share:.0%} of the rows match")

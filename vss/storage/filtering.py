@@ -73,7 +73,7 @@ class Filtering:
             return left
         passing = reduce(np.logical_and, wanted) if wanted else np.ones(self._rows, np.bool_)
         if len(wanted) == 1 and unwanted:
-            passing = passing.copy()
+            passing = passing.copy()  # a mask that is kept is not written to
         for one in unwanted:
             if one.dtype == np.bool_:
                 np.greater(passing, one, out=passing)  # the one and not the other
