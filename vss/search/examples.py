@@ -104,7 +104,7 @@ def search_examples(
         answers.append((number, hits))
         plan = Plan(Method.SCAN, len(vectors), selection.count, None, f"{strategy.value} has no graph")
         plans.append(part_plan(number, plan, (selection, known), started, filtered))
-    return merged(answers, 0, k, available, tuple(plans), late=late)
+    return merged(answers, 1, k, available, tuple(plans), late=late)[0]
 
 
 def _combined(liked: Vectors, disliked: Vectors, block: Vectors, metric: Metric, strategy: Strategy) -> Scores:

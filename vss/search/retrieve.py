@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -152,7 +152,7 @@ def search(
         if where is not None and one.plan.in_order is not None:
             heat(part, using, where, one.selection, one.plan, (time.perf_counter() - started) / len(queries) * 1e6)
     available = sum(one.selection.count for one in planned)
-    return [merged(answers, query, k, available, tuple(plans), late=late) for query in range(len(queries))]
+    return merged(answers, len(queries), k, available, tuple(plans), late=late)
 
 
 class _Planned(NamedTuple):
@@ -315,32 +315,54 @@ def _carry_out(
 
 
 def merged(
-    answers: list[tuple[int, Hits]],
-    query: int,
+    answers: Sequence[tuple[int, Hits]],
+    queries: int,
     k: int,
     available: int,
     plans: tuple[PartPlan, ...],
     *,
     late: bool = False,
-) -> Found:
-    """One query's best k of the (part, hits) answers; `available` is how many points could have been returned.
+) -> list[Found]:
+    """The best k of the (part, hits) answers to each query; `available` is how many points could have been returned.
 
     late: not all of them were looked at
     """
     reason = LATE if late else None if available >= k else f"only {available} match"
+    return [Found(*best, reason is None, reason, plans) for best in _best(answers, queries, k)]
+
+
+_Best = tuple[Rows, Rows, Scores]
+"""Parts, rows and scores, as `Found` has them."""
+
+
+def _best(answers: Sequence[tuple[int, Hits]], queries: int, k: int) -> list[_Best]:
+    if queries == 1 or len(answers) < 2:
+        return [_best_of(answers, query, k) for query in range(queries)]
+    # All at once, which takes a third of the time.
+    scores = np.concatenate([hits.scores for _, hits in answers], axis=1)
+    rows = np.concatenate([hits.rows for _, hits in answers], axis=1)
+    if (rows < 0).any():
+        return [_best_of(answers, query, k) for query in range(queries)]
+    parts = np.array([number for number, _ in answers], np.int64)
+    parts = parts.repeat([hits.rows.shape[1] for _, hits in answers])
+    order = (-scores).argsort(axis=1, kind="stable")[:, :k]
+    places = order + np.arange(0, scores.size, scores.shape[1])[:, None]
+    return list(zip(parts.take(order), rows.take(places), scores.take(places), strict=True))
+
+
+def _best_of(answers: Sequence[tuple[int, Hits]], query: int, k: int) -> _Best:
+    if not answers:
+        none = np.zeros(0, np.int64)
+        return none, none, np.zeros(0, np.float32)
     if len(answers) == 1:
         number, hits = answers[0]
         rows, scores = hits.rows[query], hits.scores[query]
         count = len(rows) if len(rows) and rows[-1] >= 0 else int(np.count_nonzero(rows >= 0))
-        rows, scores = rows[:count], scores[:count]
-        return Found(np.full(count, number, np.int64), rows, scores, reason is None, reason, plans)
-    if not answers:
-        empty = np.zeros(0, np.int64)
-        return Found(empty, empty, np.zeros(0, np.float32), reason is None, reason, plans)
+        return np.full(count, number, np.int64), rows[:count], scores[:count]
     scores = np.concatenate([hits.scores[query] for _, hits in answers])
     rows = np.concatenate([hits.rows[query] for _, hits in answers])
     parts = np.array([number for number, hits in answers for _ in range(hits.rows.shape[1])], np.int64)
     # Stable: among equals the part that comes first, and in it what its index put first.
     order = (-scores).argsort(kind="stable")
     order = order[rows[order] >= 0][:k]
-    return Found(parts[order], rows[order], scores[order], reason is None, reason, plans)
+    return parts[order], rows[order], scores[order]
