@@ -32,7 +32,7 @@ from api.bench.report import Report, ratios, rounds, spread
 from api.demo.process import Server, choose_port
 from indexers.registry import INDEXERS
 from vss.cores import usable_cores
-from vss.defaults import KEEP
+from vss.defaults import KEEP, MAX_UNINDEXED
 from vss.distance import exact_search
 from vss.engines.local import LocalEngine
 from vss.errors import Code, VssError
@@ -63,6 +63,9 @@ CHECK_SECONDS = 0.05
 EFFORTS = (16, 32, 64, 128)
 
 ATTEMPTS = 20
+
+AT_ONCE = MAX_UNINDEXED // 4 // BATCH
+"""Requests that replace points before it is asked again whether too many wait for an index."""
 
 WAIT_SECONDS = 600.0
 """How long the worker may take for what is due."""
@@ -190,18 +193,21 @@ def replaced(
                 for one in _bodies(state, order, payload=False)
             ]
             name, port = host.split(":")
-            plan = Plan(
-                host=name,
-                port=int(port),
-                operations=[Operation(name="upsert", requests=bodies)],
-                connections=WRITING,
-                seconds=WAIT_SECONDS,
-                most=len(bodies),
-                seed=seed,
-            )
-            outcome = figures(plan, run_apart(plan))
-            if outcome["failures"]:
-                raise VssError(Code.UNAVAILABLE, f"upserts were refused: {outcome['failures']}")
+            for start in range(0, len(bodies), AT_ONCE):
+                some = bodies[start : start + AT_ONCE]
+                plan = Plan(
+                    host=name,
+                    port=int(port),
+                    operations=[Operation(name="upsert", requests=some)],
+                    connections=WRITING,
+                    seconds=WAIT_SECONDS,
+                    most=len(some),
+                    seed=seed,
+                )
+                _wait_while(lambda: _backlog(folder) > MAX_UNINDEXED // 2, time.monotonic() + WAIT_SECONDS)
+                outcome = figures(plan, run_apart(plan))
+                if outcome["failures"]:
+                    raise VssError(Code.UNAVAILABLE, f"upserts were refused: {outcome['failures']}")
             progress(1)
         seconds = time.perf_counter() - began
         until = time.monotonic() + WAIT_SECONDS
@@ -319,6 +325,16 @@ def _due(folder: Path) -> bool:
         collection = engine.collection(NAME)
         manifest = collection.current()
         return manifest is not None and due(survey(manifest, collection.schema, INDEXERS)) is not None
+    finally:
+        engine.close()
+
+
+def _backlog(folder: Path) -> int:
+    engine = LocalEngine(DataDir(folder), INDEXERS, writable=False)
+    try:
+        collection = engine.collection(NAME)
+        collection.view()
+        return collection.backlog()
     finally:
         engine.close()
 

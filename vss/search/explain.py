@@ -15,6 +15,7 @@ def explained(view: View, found: Found, milliseconds: float) -> dict[str, Any]:
     segment:       its id; null for the live part
     method, why:   how it was searched, and the reason
     rows:          vectors by that name in the part; matching: those that count and pass the filter
+    estimated:     whether that is what columns lead to expect; else they were counted
     selectivity:   matching over rows, 0 to 1
     effort:        what the graph search was given to spend; null for a scan
     gathered:      whether the matching rows were gathered, as their filter is asked for often
@@ -38,6 +39,7 @@ def _part(view: View, done: PartPlan) -> dict[str, Any]:
         "why": plan.why,
         "rows": plan.rows,
         "matching": plan.matching,
+        "estimated": plan.estimated,
         "selectivity": plan.matching / plan.rows if plan.rows else 0.0,
         "effort": plan.effort,
         "gathered": plan.gathered,

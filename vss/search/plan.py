@@ -104,6 +104,7 @@ class Plan(NamedTuple):
     in_order: predicted microseconds of looking at all matching rows, were they gathered; None where they cannot be
     gathered: they were, and are looked at so
     costs:    predicted microseconds of what was weighed against each other
+    estimated: `matching` was not counted
     """
 
     method: Method
@@ -115,6 +116,7 @@ class Plan(NamedTuple):
     in_order: float | None = None
     gathered: bool = False
     costs: tuple[tuple[Method, float], ...] = ()
+    estimated: bool = False
 
     @property
     def why(self) -> str:
@@ -162,12 +164,10 @@ def plan_part(
     if not vectors.calibration:
         return scan(f"the segment's index is {vectors.index.kind}")
     curve = body.vectors[using].curve
-    spent = effort or effort_for(curve, DEFAULT_RECALL if recall is None else recall)
-    if spent is None and recall is not None:
+    spent = walk_effort(curve, k, effort, recall)
+    if spent is None:
         best = max(point.recall for point in curve)
         return scan(f"recall {recall:g} was asked for and the graph measured {best:g} at best")
-    # The curve was measured for the best ten; more of them need a wider walk.
-    spent = effort or max(spent or curve[-1].effort, 2 * k)
     index = body.vectors[using].index
     aimed = recall if effort is None else recall_of(curve, effort)
     aimed = DEFAULT_RECALL if aimed is None else aimed
@@ -205,6 +205,15 @@ def plan_part(
     if share < SCAN_SHARE or (share < WIDE_SHARE and matching <= SCAN_ROWS):
         return scan(f"{matching} rows match, scanning them is exact and cheap")
     return Plan(Method.GRAPH, rows, matching, spent, f"{share:.0%} of the rows match")
+
+
+def walk_effort(curve: Sequence[CurvePoint], k: int, effort: int | None, recall: float | None) -> int | None:
+    """What a graph search spends without a filter; None where no effort had that recall. `effort` overrides it."""
+    spent = effort or effort_for(curve, DEFAULT_RECALL if recall is None else recall)
+    if spent is None and recall is not None:
+        return None
+    # The curve was measured for the best ten; more of them need a wider walk.
+    return effort or max(spent or curve[-1].effort, 2 * k)
 
 
 def looked_at(index: Index, recall: float, matching: int, k: int) -> int | None:

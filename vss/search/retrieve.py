@@ -17,6 +17,7 @@ from vss.protocols import Deadline, probes, scans
 from vss.search.coalesce import Coalescing
 from vss.search.hot import heat
 from vss.search.plan import LISTED_SHARE, Method, Plan, plan_part, predicted_ms
+from vss.search.tested import search_tested
 from vss.storage.bounds import told
 from vss.storage.segment import Segment
 from vss.storage.segment_vectors import SegmentVectors
@@ -128,10 +129,10 @@ def search(
     metric = view.schema.vector(using).metric
     asked = (using, k, exact, effort, recall, force)
     # Without a filter whoever asks for as much has the same plans, as long as nothing is written.
-    planned: list[_Planned] | None = view.plans.get(asked) if where is None else None
+    planned: Sequence[_Planned] | None = view.plans.get(asked) if where is None else None
     known = planned is not None
     if planned is None:
-        planned = _planned(view, using, where, k=k, exact=exact, effort=effort, recall=recall, force=force)
+        planned = _planned(view, queries, using, where, k=k, exact=exact, effort=effort, recall=recall, force=force)
         if where is None and len(view.plans) < MAX_PLANS:
             view.plans[asked] = planned
     answers: list[tuple[int, Hits]] = []
@@ -143,7 +144,9 @@ def search(
             break
         started = time.perf_counter()
         part = view.parts[one.number]
-        hits = _carry_out(part, one.plan, queries, using, k, metric, one.selection, exact=exact, stop=deadline.passed)
+        hits = one.hits or _carry_out(
+            part, one.plan, queries, using, k, metric, one.selection, exact=exact, stop=deadline.passed
+        )
         # What looks at every vector may have been stopped on its way.
         late = one.plan.method is Method.SCAN and deadline.passed()
         answers.append((one.number, hits))
@@ -157,23 +160,34 @@ def search(
 
 class _Planned(NamedTuple):
     """What a part is to do: which of its vectors may be returned, whether that was known, and the seconds it took to
-    find out."""
+    find out. `hits` where that has answered already."""
 
     number: int
     selection: Selection
     known: bool
     seconds: float
     plan: Plan
+    hits: Hits | None = None
 
 
-def _planned(view: View, using: str, where: Condition | None, **asked: Any) -> list[_Planned]:
+def _planned(view: View, queries: Vectors, using: str, where: Condition | None, **asked: Any) -> list[_Planned]:
     """A plan for each part that has something to return; `asked` as in `plan_part`."""
     planned = []
     for number, part in enumerate(view.parts):
         if not len(part.body):
             continue
         started = time.perf_counter()
+        tested = None
+        if where is not None and not asked["exact"] and asked["force"] is None:
+            tested = search_tested(part, using, where, queries, asked["k"], asked["effort"], asked["recall"])
+            if tested is not None and tested.hits is not None:
+                seconds = time.perf_counter() - started
+                found = Selection(None, tested.hits.rows.shape[1])
+                planned.append(_Planned(number, found, False, seconds, tested.plan, tested.hits))
+                continue
         selection, known = part.select(using, where)
+        if tested is not None:
+            selection.took[Method.GRAPH] = tested.short_us
         seconds = time.perf_counter() - started
         if selection.count:
             planned.append(_Planned(number, selection, known, seconds, _plan(part, using, selection, asked)))

@@ -22,7 +22,7 @@ reading payloads, or by testing each of the keywords.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -49,7 +49,7 @@ from vss.paths import EACH, Path, parse_path, written
 from vss.storage.ids import Blobs
 from vss.storage.spans import Arrays, Column, Span, Spans, size_of
 from vss.storage.words import Words
-from vss.types import Mask
+from vss.types import Mask, Rows
 
 FORM = 3
 """What segments that are made now have."""
@@ -154,6 +154,13 @@ class Columns:
         if spans is None:
             return self.mask(condition)
         return self._spans.mask(spans) if size_of(spans) > self._short else self._spans.listed(spans)
+
+    def test(self, condition: Condition) -> tuple[float, Callable[[Rows], Mask]] | None:
+        """What part of the rows passes, and what tells which of `(r,)` rows do without a look at the others; None where
+        nothing does."""
+        spans = self._spans_of(condition)
+        test = None if spans is None else self._spans.test(spans)
+        return None if spans is None or test is None else (size_of(spans) / max(1, self._rows), test)
 
     def _spans_of(self, condition: Condition) -> list[Span] | None:
         """Where the rows that pass stand; None where they do not stand side by side, or not all in columns."""

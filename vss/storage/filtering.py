@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
-from typing import cast
+from typing import NamedTuple, cast
 
 import msgspec
 import numpy as np
@@ -19,13 +20,20 @@ from vss.storage.ids import Blobs, Ids
 from vss.storage.marks import Marks
 from vss.storage.segment_vectors import SegmentVectors
 from vss.storage.selection import Cache
-from vss.types import Mask
+from vss.types import Mask, Rows
 
 MASK_BYTES = 64 << 20
 """Masks kept for each segment; the least recently used go first."""
 
 ASKED = 4096
-"""Conditions that are remembered to have been asked for once."""
+"""Conditions of which it is remembered how often they were asked for."""
+
+
+class RowTest(NamedTuple):
+    """What tells which of `(r,)` rows pass a filter without a look at the others, and about what part of all passes."""
+
+    share: float
+    passes: Callable[[Rows], Mask]
 
 
 class Filtering:
@@ -40,7 +48,7 @@ class Filtering:
         self._marks = Marks(self._rows)
         self._masks: Cache[Mask] = Cache(MASK_BYTES)
         self._lock = threading.Lock()
-        self._asked: dict[int, None] = {}
+        self._asked: dict[int, int] = {}
 
     def mask(self, condition: Condition) -> tuple[Mask, int]:
         """`(n,)` which rows pass, never to be written to, and how many payloads were read for it now."""
@@ -93,20 +101,43 @@ class Filtering:
         if known is not None:
             return known
         found = self._columns.passing(condition)
-        if found is not None and found.dtype == np.bool_ and self._asked_before(name):
+        if found is not None and found.dtype == np.bool_ and self.times_asked(name):
             found.flags.writeable = False
             self._masks.put(name, cast(Mask, found), found.nbytes)
         return found
 
-    def _asked_before(self, name: str) -> bool:
-        known = hash(name)  # of names that are long; should two have one, a mask is kept too early
+    def test(self, where: Condition) -> RowTest | None:
+        """For a filter that all of its conditions have to pass, or not to; None for others, and where columns do not
+        tell. Conditions are taken to have nothing to do with each other."""
+        if not isinstance(where, Filter):
+            known = self._columns.test(where)
+            return None if known is None else RowTest(*known)
+        if where.should or where.min_should is not None or not (where.must or where.must_not):
+            return None
+        tests = [
+            (self._columns.test(one), wanted)
+            for some, wanted in ((where.must, True), (where.must_not, False))
+            for one in some
+        ]
+        told = [(*test, wanted) for test, wanted in tests if test is not None]
+        if len(told) < len(tests):
+            return None
+        share = math.prod(part if wanted else 1 - part for part, _, wanted in told)
+
+        def passes(rows: Rows) -> Mask:
+            return reduce(np.logical_and, (test(rows) == wanted for _, test, wanted in told))
+
+        return RowTest(share, passes)
+
+    def times_asked(self, name: str) -> int:
+        """How often this was asked before, as far as it is remembered."""
+        known = hash(name)  # of names that are long; should two have one, they count as the same
         with self._lock:
-            if known in self._asked:
-                return True
-            self._asked[known] = None
+            times = self._asked.pop(known, 0)
+            self._asked[known] = times + 1
             if len(self._asked) > ASKED:
                 del self._asked[next(iter(self._asked))]
-        return False
+        return times
 
     def _evaluate(self, condition: Condition) -> tuple[Mask, int]:
         match condition:

@@ -85,6 +85,10 @@ class Segment:
             raise ValueError(f"got files of {sorted(sizes)} rows, wanted {record.rows}")
         self.answers = self._columns.answers
         self._filtering = Filtering(self._columns, self._ids, self._payloads, self.vectors)
+        self.test = self._filtering.test
+        self.times_asked = self._filtering.times_asked
+        self.walks: dict[Any, Any] = {}
+        """How filters that are new to it are answered, by what was asked for (`vss.search.tested`)."""
         self._selections: Cache[tuple[Mask | None, Selection]] = Cache(SELECTION_BYTES)
 
     def read_as(self, record: SegmentRecord, artifacts: ArtifactStore) -> Segment | None:

@@ -58,6 +58,13 @@ class Selection:
             made.whole, made._rows, made._of = False, rows, of
         return made
 
+    @classmethod
+    def expected(cls, count: int, of: int) -> Selection:
+        """About so many of so many, nobody knows which: to see what a search among them would cost."""
+        made = cls(None, count)
+        made.whole, made._of = False, of
+        return made
+
     @property
     def lists(self) -> bool:
         """Whether `rows` costs nothing."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,20 +11,24 @@ from numpy.typing import NDArray
 from vss.filters import DatetimeRange, Match, MatchValue, Range, ValuesCount
 from vss.storage.buckets import Buckets
 from vss.storage.ids import Blobs
+from vss.storage.ranks import Ranks
 from vss.storage.selection import Cache
-from vss.types import Mask
+from vss.types import Mask, Rows
 
 Arrays = dict[str, NDArray[Any]]
 Column = tuple[str, str]
 """(path, type), type one of "keyword", "bool", "integer", "float", "datetime", "words", "shape"."""
 
-BUCKET_BYTES = 32 << 20
-"""Orders of columns kept for wide ranges, for each segment."""
+ORDER_BYTES = 32 << 20
+"""Orders of columns kept for wide ranges, and as many for rows that are tested, for each segment."""
 
 WIDE_SHARE = 1 / 32
 """Part of a segment's rows from which on a range is compared by `Buckets`."""
 
 LONG = 1 << 63
+
+
+Order = TypeVar("Order", Buckets, Ranks)
 
 
 class Span(NamedTuple):
@@ -51,7 +55,8 @@ class Spans:
         self._rows = rows
         self._columns = columns
         self._keywords = keywords
-        self._buckets: Cache[Buckets] = Cache(BUCKET_BYTES)
+        self._buckets: Cache[Buckets] = Cache(ORDER_BYTES)
+        self._ranks: Cache[Ranks] = Cache(ORDER_BYTES)
         self._several: set[Column] = set()
 
     def of(self, path: str, condition: Match | Range | DatetimeRange) -> list[Span]:
@@ -119,7 +124,7 @@ class Spans:
     def mask(self, spans: Sequence[Span]) -> Mask:
         """`(rows,)` whether a row is in one of them."""
         if len(spans) == 1 and not spans[0].rising and size_of(spans) > WIDE_SHARE * self._rows:
-            order = self._order(spans[0].column)
+            order = self._order(spans[0].column, self._buckets, Buckets)
             if order is not None:
                 return order.mask(self._columns[spans[0].column]["rows"], spans[0].start, spans[0].stop)
         mask = np.zeros(self._rows, np.bool_)
@@ -130,17 +135,35 @@ class Spans:
         rows = [self._columns[span.column]["rows"][span.start : span.stop] for span in spans]
         return rows[0] if len(rows) == 1 else np.concatenate([np.empty(0, np.int64), *rows])
 
-    def _order(self, column: Column) -> Buckets | None:
+    def test(self, spans: Sequence[Span]) -> Callable[[Rows], Mask] | None:
+        """Tells which of `(r,)` rows are in one of the spans; None where a row has several values."""
+        columns: dict[Column, list[tuple[int, int]]] = {}
+        for span in spans:
+            columns.setdefault(span.column, []).append((span.start, span.stop))
+        orders = [(self._order(column, self._ranks, Ranks), ends) for column, ends in columns.items()]
+        told = [(order, ends) for order, ends in orders if order is not None]
+        if len(told) < len(orders):
+            return None
+
+        def passes(rows: Rows) -> Mask:
+            found = np.zeros(len(rows), np.bool_)
+            for order, ends in told:
+                found |= order.within(rows, ends)
+            return found
+
+        return passes
+
+    def _order(self, column: Column, kept: Cache[Order], kind: Callable[[NDArray[Any], int], Order]) -> Order | None:
         """None where a row has several values."""
         name = repr(column)
-        known = self._buckets.get(name)
+        known = kept.get(name)
         if known is None and column not in self._several:
             try:
-                known = Buckets(self._columns[column]["rows"], self._rows)
+                known = kind(self._columns[column]["rows"], self._rows)
             except ValueError:
                 self._several.add(column)
                 return None
-            self._buckets.put(name, known, known.nbytes)
+            kept.put(name, known, known.nbytes)
         return known
 
 

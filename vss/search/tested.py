@@ -1,0 +1,124 @@
+"""A filter that is new: a walk as wide as the filter asks, and of what it meets those rows are kept that pass.
+
+Finding out which rows of a segment pass takes a look at all of them, and new memory for what was found; a walk meets
+some hundreds. Where the walk comes back short, as it does when what passes lies far from the query, it was in vain, and
+the rows are found out. From the third time on they are found out at once: a filter that keeps coming is answered faster
+by what is known of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from vss.filters import Condition
+from vss.protocols import probes
+from vss.search.plan import SURPRISING, Method, Plan, plan_part, walk_effort
+from vss.storage.segment import Segment
+from vss.storage.segment_vectors import SegmentVectors
+from vss.storage.selection import Selection
+from vss.storage.view import Part
+from vss.types import Hits, Mask, Rows, Vectors
+
+TIMES = 2
+"""How often a filter is answered so."""
+
+LEAST_ROWS = 200_000
+"""Rows of a segment from which on it is. (A filter that lets half of 63,000 through is found out in 100 us, one of
+1,000,000 in 300 to 500.)"""
+
+LEAST_SHARE = 1 / 64
+"""Part of the rows that a filter is expected to let through below which it is not."""
+
+STEPS = 8
+"""Costs are weighed for so many shares between one and its half."""
+
+TESTING_US = 25.0
+"""What testing the rows of a walk takes."""
+
+FINDING_US, FINDING_NS = 60.0, 0.4
+"""What finding out all that pass takes, and of each row of the segment."""
+
+KEPT = 0.5
+"""This part of what a walk without a filter would be as wide as has to pass."""
+
+
+class Walk(NamedTuple):
+    """width: of a walk that meets enough rows; least: how many of them have to pass; short_us: what a walk counts as
+    having taken when it came back short, so that another way is taken instead of the next one."""
+
+    width: int
+    least: int
+    short_us: float
+
+
+class Tested(NamedTuple):
+    """hits: None where the walk came back short."""
+
+    hits: Hits | None
+    plan: Plan
+    short_us: float
+
+
+def search_tested(
+    part: Part, using: str, where: Condition, queries: Vectors, k: int, effort: int | None, recall: float | None
+) -> Tested | None:
+    """The k best of a part that pass for each of `(q, dim)` queries; None where that is not the way."""
+    body = part.body
+    if not isinstance(body, Segment) or part.patches or len(body) < LEAST_ROWS or using not in body.vectors:
+        return None
+    one = body.vectors[using]
+    if not one.curve or one.damage or not probes(one.index) or body.known(using, where, part.alive) is not None:
+        return None
+    test = body.test(where)
+    if test is None or test.share < LEAST_SHARE or body.times_asked(f"{using} {where!r}") >= TIMES:
+        return None
+    step = math.floor(STEPS * math.log2(test.share))
+    asked = using, k, effort, recall, step
+    if asked not in body.walks:
+        body.walks[asked] = _weighed(part, using, one, 2 ** (step / STEPS), k, effort, recall)
+    walk: Walk | None = body.walks[asked]
+    if walk is None:
+        return None
+    rows = len(one.vectors)
+    reason = "new to the segment: the rows that a walk meets are tested"
+    plan = Plan(Method.GRAPH, rows, round(test.share * rows), walk.width, reason, estimated=True)
+    met = one.index.search(queries, walk.width, effort=walk.width)
+
+    def passes(found: Rows) -> Mask:
+        return test.passes(found) if part.alive is None else test.passes(found) & part.alive.take(found)
+
+    return Tested(_passing(met, one, passes, walk.least, k), plan, walk.short_us)
+
+
+def _weighed(
+    part: Part, using: str, one: SegmentVectors, share: float, k: int, effort: int | None, recall: float | None
+) -> Walk | None:
+    """The walk for a filter that lets this share through; None where finding out all that pass costs less."""
+    spent, rows = walk_effort(one.curve, k, effort, recall), len(one.vectors)
+    if spent is None or not probes(one.index):
+        return None
+    expected = Selection.expected(max(1, round(share * rows)), rows)
+    costs = dict(plan_part(part, using, expected, k=k, effort=effort, recall=recall).costs)
+    if not costs or costs[Method.GRAPH] + TESTING_US > min(costs.values()) + FINDING_US + rows * FINDING_NS / 1000:
+        return None
+    width, least = math.ceil(one.index.widened(spent, k, share)), max(k, math.ceil(KEPT * spent))
+    return Walk(width, least, SURPRISING * costs[Method.GRAPH] + costs[Method.SCAN])
+
+
+def _passing(met: Hits, one: SegmentVectors, passes: Callable[[Rows], Mask], least: int, k: int) -> Hits | None:
+    """The k best of each query that pass; None where a query has fewer than `least`."""
+    rows, scores = np.empty((len(met.rows), k), np.int64), np.empty((len(met.rows), k), np.float32)
+    for query, found in enumerate(met.rows):
+        if found[-1] < 0:
+            found = found[found >= 0]
+        if one.rows is not None:
+            found = one.rows.take(found)
+        (best,) = passes(found).nonzero()
+        if len(best) < least:
+            return None
+        rows[query], scores[query] = found.take(best[:k]), met.scores[query].take(best[:k])
+    return Hits(rows, scores)
