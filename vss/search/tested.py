@@ -36,6 +36,9 @@ LEAST_SHARE = 1 / 64
 STEPS = 8
 """Costs are weighed for so many shares between one and its half."""
 
+MAX_WALKS = 256
+"""Kinds of such searches of which is remembered what was weighed."""
+
 TESTING_US = 25.0
 """What testing the rows of a walk takes."""
 
@@ -79,9 +82,12 @@ def search_tested(
     step = math.floor(STEPS * math.log2(test.share))
     asked = using, k, effort, recall, step
     if asked not in body.walks:
+        if len(body.walks) >= MAX_WALKS:
+            body.walks.clear()
         body.walks[asked] = _weighed(part, using, one, 2 ** (step / STEPS), k, effort, recall)
     walk: Walk | None = body.walks[asked]
-    if walk is None:
+    tells = None if walk is None else test.made()
+    if walk is None or tells is None:
         return None
     rows = len(one.vectors)
     reason = "new to the segment: the rows that a walk meets are tested"
@@ -89,7 +95,7 @@ def search_tested(
     met = one.index.search(queries, walk.width, effort=walk.width)
 
     def passes(found: Rows) -> Mask:
-        return test.passes(found) if part.alive is None else test.passes(found) & part.alive.take(found)
+        return tells(found) if part.alive is None else tells(found) & part.alive.take(found)
 
     return Tested(_passing(met, one, passes, walk.least, k), plan, walk.short_us)
 

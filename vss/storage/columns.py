@@ -22,8 +22,8 @@ reading payloads, or by testing each of the keywords.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import lru_cache
+from collections.abc import Iterator
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any
 
@@ -47,9 +47,9 @@ from vss.filters import (
 )
 from vss.paths import EACH, Path, parse_path, written
 from vss.storage.ids import Blobs
-from vss.storage.spans import Arrays, Column, Span, Spans, size_of
+from vss.storage.spans import Arrays, Column, RowTest, Span, Spans, size_of
 from vss.storage.words import Words
-from vss.types import Mask, Rows
+from vss.types import Mask
 
 FORM = 3
 """What segments that are made now have."""
@@ -155,12 +155,10 @@ class Columns:
             return self.mask(condition)
         return self._spans.mask(spans) if size_of(spans) > self._short else self._spans.listed(spans)
 
-    def test(self, condition: Condition) -> tuple[float, Callable[[Rows], Mask]] | None:
-        """What part of the rows passes, and what tells which of `(r,)` rows do without a look at the others; None where
-        nothing does."""
+    def test(self, condition: Condition) -> RowTest | None:
+        """What tells which of some rows pass without a look at the others; None where nothing does."""
         spans = self._spans_of(condition)
-        test = None if spans is None else self._spans.test(spans)
-        return None if spans is None or test is None else (size_of(spans) / max(1, self._rows), test)
+        return None if spans is None else RowTest(self._spans.share(spans), partial(self._spans.test, spans))
 
     def _spans_of(self, condition: Condition) -> list[Span] | None:
         """Where the rows that pass stand; None where they do not stand side by side, or not all in columns."""

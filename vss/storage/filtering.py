@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
-from typing import NamedTuple, cast
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -20,6 +20,7 @@ from vss.storage.ids import Blobs, Ids
 from vss.storage.marks import Marks
 from vss.storage.segment_vectors import SegmentVectors
 from vss.storage.selection import Cache
+from vss.storage.spans import RowTest
 from vss.types import Mask, Rows
 
 MASK_BYTES = 64 << 20
@@ -27,13 +28,6 @@ MASK_BYTES = 64 << 20
 
 ASKED = 4096
 """Conditions of which it is remembered how often they were asked for."""
-
-
-class RowTest(NamedTuple):
-    """What tells which of `(r,)` rows pass a filter without a look at the others, and about what part of all passes."""
-
-    share: float
-    passes: Callable[[Rows], Mask]
 
 
 class Filtering:
@@ -110,24 +104,15 @@ class Filtering:
         """For a filter that all of its conditions have to pass, or not to; None for others, and where columns do not
         tell. Conditions are taken to have nothing to do with each other."""
         if not isinstance(where, Filter):
-            known = self._columns.test(where)
-            return None if known is None else RowTest(*known)
+            return self._columns.test(where)
         if where.should or where.min_should is not None or not (where.must or where.must_not):
             return None
-        tests = [
-            (self._columns.test(one), wanted)
-            for some, wanted in ((where.must, True), (where.must_not, False))
-            for one in some
-        ]
-        told = [(*test, wanted) for test, wanted in tests if test is not None]
-        if len(told) < len(tests):
+        conditions = [(one, True) for one in where.must] + [(one, False) for one in where.must_not]
+        tests = [(test, wanted) for one, wanted in conditions if (test := self._columns.test(one)) is not None]
+        if len(tests) < len(conditions):
             return None
-        share = math.prod(part if wanted else 1 - part for part, _, wanted in told)
-
-        def passes(rows: Rows) -> Mask:
-            return reduce(np.logical_and, (test(rows) == wanted for _, test, wanted in told))
-
-        return RowTest(share, passes)
+        share = math.prod(one.share if wanted else 1 - one.share for one, wanted in tests)
+        return RowTest(share, lambda: _joined_tests([(one.made(), wanted) for one, wanted in tests]))
 
     def times_asked(self, name: str) -> int:
         """How often this was asked before, as far as it is remembered."""
@@ -202,6 +187,14 @@ class Filtering:
             payload = msgspec.json.decode(self._payloads[row])
             mask[row] = passes(key_id(self._ids.key(row)), payload, _VectorNames(self._vectors, row))
         return mask
+
+
+def _joined_tests(tests: Sequence[tuple[Callable[[Rows], Mask] | None, bool]]) -> Callable[[Rows], Mask] | None:
+    """What each of them says as it is wanted to."""
+    told = [(test, wanted) for test, wanted in tests if test is not None]
+    if len(told) < len(tests):
+        return None
+    return lambda rows: reduce(np.logical_and, [test(rows) == wanted for test, wanted in told])
 
 
 class _VectorNames:

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from vss.types import Mask, Rows
 
+BYTES = 4
+"""Of each row."""
+
 FEW_SPANS = 4
 """Ranges that are compared one by one; more are looked up in their order."""
 

@@ -136,6 +136,11 @@ class Cache(Generic[Kept]):
             self._kept.move_to_end(name)
             return known[0]
 
+    def has_room(self, name: str, nbytes: int) -> bool:
+        """Whether something is kept by that name, or so many bytes more would drive nothing out."""
+        with self._lock:
+            return name in self._kept or self._bytes + nbytes <= self._limit
+
     def put(self, name: str, value: Kept, nbytes: int) -> None:
         """Keep it instead of what was kept by that name."""
         with self._lock:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vss.filters import DatetimeRange, Match, MatchValue, Range, ValuesCount
 from vss.storage.buckets import Buckets
 from vss.storage.ids import Blobs
+from vss.storage.ranks import BYTES as RANK_BYTES_OF_ROW
 from vss.storage.ranks import Ranks
 from vss.storage.selection import Cache
 from vss.types import Mask, Rows
@@ -20,10 +21,16 @@ Column = tuple[str, str]
 """(path, type), type one of "keyword", "bool", "integer", "float", "datetime", "words", "shape"."""
 
 ORDER_BYTES = 32 << 20
-"""Orders of columns kept for wide ranges, and as many for rows that are tested, for each segment."""
+"""Orders of columns kept for wide ranges, for each segment."""
+
+RANK_BYTES, RANK_BYTES_PER_ROW = 32 << 20, 16
+"""And for rows that are tested: so much at least, and in large segments for as many columns as take that of a row."""
 
 WIDE_SHARE = 1 / 32
 """Part of a segment's rows from which on a range is compared by `Buckets`."""
+
+PEEKED = 16
+"""Rows by which is seen that a range of several numbers is in no order."""
 
 LONG = 1 << 63
 
@@ -38,6 +45,16 @@ class Span(NamedTuple):
     start: int
     stop: int
     rising: bool
+
+
+class RowTest(NamedTuple):
+    """About what part of all rows passes a condition or a filter, and what makes the test of some of them.
+
+    made: gives what tells which of `(r,)` rows pass, or None where nothing does
+    """
+
+    share: float
+    made: Callable[[], Callable[[Rows], Mask] | None]
 
 
 def size_of(spans: Sequence[Span]) -> int:
@@ -56,7 +73,7 @@ class Spans:
         self._columns = columns
         self._keywords = keywords
         self._buckets: Cache[Buckets] = Cache(ORDER_BYTES)
-        self._ranks: Cache[Ranks] = Cache(ORDER_BYTES)
+        self._ranks: Cache[Ranks] = Cache(max(RANK_BYTES, RANK_BYTES_PER_ROW * rows))
         self._several: set[Column] = set()
 
     def of(self, path: str, condition: Match | Range | DatetimeRange) -> list[Span]:
@@ -116,8 +133,9 @@ class Spans:
     def listed(self, spans: Sequence[Span]) -> NDArray[np.int32]:
         """Their rows, rising, each once."""
         rows: NDArray[np.int32] = self._together(spans).astype(np.int32)
-        if not (len(spans) == 1 and spans[0].rising):
-            rows.sort()
+        if len(spans) == 1 and (spans[0].rising or _rises(rows)):
+            return rows
+        rows.sort()
         again = rows[1:] == rows[:-1]
         return rows[np.concatenate([[True], ~again])] if again.any() else rows
 
@@ -135,11 +153,18 @@ class Spans:
         rows = [self._columns[span.column]["rows"][span.start : span.stop] for span in spans]
         return rows[0] if len(rows) == 1 else np.concatenate([np.empty(0, np.int64), *rows])
 
+    def share(self, spans: Sequence[Span]) -> float:
+        """The part of all rows that is in them, where none has several of their values."""
+        return min(1.0, size_of(spans) / max(1, self._rows))
+
     def test(self, spans: Sequence[Span]) -> Callable[[Rows], Mask] | None:
-        """Tells which of `(r,)` rows are in one of the spans; None where a row has several values."""
+        """Tells which of `(r,)` rows are in one of the spans; None where a row has several values, and where another
+        column's order has no room: to make them in turn would cost more than they save."""
         columns: dict[Column, list[tuple[int, int]]] = {}
         for span in spans:
             columns.setdefault(span.column, []).append((span.start, span.stop))
+        if not all(self._ranks.has_room(repr(column), RANK_BYTES_OF_ROW * self._rows) for column in columns):
+            return None
         orders = [(self._order(column, self._ranks, Ranks), ends) for column, ends in columns.items()]
         told = [(order, ends) for order, ends in orders if order is not None]
         if len(told) < len(orders):
@@ -165,6 +190,11 @@ class Spans:
                 return None
             kept.put(name, known, known.nbytes)
         return known
+
+
+def _rises(rows: NDArray[np.int32]) -> bool:
+    """Whether each row is higher than the one before, as the rows of one number are where none has it twice."""
+    return bool((np.diff(rows[:PEEKED]) > 0).all() and (rows[1:] > rows[:-1]).all())
 
 
 def _position(values: NDArray[Any], bound: float, side: Literal["left", "right"]) -> int:
