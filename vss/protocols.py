@@ -103,8 +103,13 @@ class Prober(Protocol):
         allow: Mask | None = None,
         effort: int | None = None,
         looked: int | None = None,
+        counted: int | None = None,
     ) -> Hits:
-        """As `Index.search`. looked: the budget of the `probe` that follows where such a search comes back short."""
+        """As `Index.search`.
+
+        looked:  the budget of the `probe` that follows where such a search comes back short
+        counted: how many rows `allow` lets through, where that is known
+        """
 
     def widened(self, effort: int, k: int, share: float) -> float:
         """The effort of a search without a filter that takes as long as one with this effort under a filter.

@@ -108,13 +108,21 @@ class Searcher:
         """The same of listed rows."""
 
     def search_allowed(
-        self, queries: NDArray[np.float32], k: int, width: int, rescore: int, allow: NDArray[np.bool_], budget: int = 0
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        width: int,
+        rescore: int,
+        allow: NDArray[np.bool_],
+        budget: int = 0,
+        counted: int | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """As `search` among the rows that `allow`, `(n,)`, lets through: k of them, or all.
 
         A walk is so wide that about `width` of what it keeps is allowed, and wider again where less is; once a scan of
         the allowed rows is the faster way it is taken, as `scan` does it.
-        budget: not 0 where the rows are divided into cells: instead of a second walk or a scan, `probe` so many
+        budget:  not 0 where the rows are divided into cells: instead of a second walk or a scan, `probe` so many
+        counted: how many rows `allow` lets through, where that is known; to count 1,000,000 takes as long as a walk
         """
 
     def scan(

@@ -51,6 +51,7 @@ class Native(Scanned):
         allow: Mask | None = None,
         effort: int | None = None,
         looked: int | None = None,
+        counted: int | None = None,
     ) -> Hits:
         """As `Prober.search`; the effort counts as if nothing were filtered."""
         searcher, queries = self._opened(queries)
@@ -58,7 +59,7 @@ class Native(Scanned):
         if allow is not None:
             mask = self._checked(allow)
             budget = looked or 0 if self._nearness is not None else 0
-            return Hits(*searcher.search_allowed(queries, k, width, rescored(width, k), mask, budget))
+            return Hits(*searcher.search_allowed(queries, k, width, rescored(width, k), mask, budget, counted))
         if self._count <= SCAN_ROWS_PER_EFFORT * width:
             return Hits(*searcher.scan_range(queries, k, rescored(width, k), 0, self._count))
         return Hits(*searcher.search(queries, k, width))

@@ -311,7 +311,9 @@ def _carry_out(
     else:
         allowed = selection.mask
         if allowed is not None and probes(one.index):
-            hits = one.index.search(queries, k, allow=allowed, effort=plan.effort, looked=plan.looked)
+            hits = one.index.search(
+                queries, k, allow=allowed, effort=plan.effort, looked=plan.looked, counted=selection.count
+            )
         else:
             hits = one.index.search(queries, k, allow=allowed, effort=plan.effort)
         wanted = min(k, plan.matching)

@@ -313,11 +313,12 @@ class Searcher {
     }
 
     py::tuple search_allowed(const Array<float> &queries, std::size_t k, std::size_t width, std::size_t rescore,
-                             const Array<bool> &allow, std::size_t budget) const {
+                             const Array<bool> &allow, std::size_t budget, std::optional<std::size_t> counted) const {
         require(budget == 0 || cells_.count() > 0, "the rows were not divided into cells");
+        require(counted.value_or(0) <= count_, "counted: more rows than there are");
         const std::uint8_t *mask = mask_of(allow);
         std::optional<std::vector<std::int32_t>> rows;
-        const std::size_t allowed = allowed_of(mask, count_);
+        const std::size_t allowed = counted ? *counted : allowed_of(mask, count_);
         const std::size_t walked = width * degree_ * (count_ / std::max<std::size_t>(1, allowed) + 1);
         return answers(queries, k, walked, [&](const float *query, Answer answer) {
             if (allowed > 0 && engine_.search_allowed(query, mask, allowed, width, budget == 0, answer)) return;
@@ -566,7 +567,8 @@ PYBIND11_MODULE(_kernel, module) {
              py::arg("budget"), py::arg("rescore"), py::arg("rows").noconvert())
         .def("search", &vss::Searcher::search, py::arg("queries").noconvert(), py::arg("k"), py::arg("width"))
         .def("search_allowed", &vss::Searcher::search_allowed, py::arg("queries").noconvert(), py::arg("k"),
-             py::arg("width"), py::arg("rescore"), py::arg("allow").noconvert(), py::arg("budget") = 0)
+             py::arg("width"), py::arg("rescore"), py::arg("allow").noconvert(), py::arg("budget") = 0,
+             py::arg("counted") = py::none())
         .def("scan", &vss::Searcher::scan, py::arg("queries").noconvert(), py::arg("k"), py::arg("rescore"),
              py::arg("rows").noconvert())
         .def("scan_allowed", &vss::Searcher::scan_allowed, py::arg("queries").noconvert(), py::arg("k"),

@@ -208,6 +208,19 @@ def test_a_mask_of_another_length_or_type_is_refused() -> None:
             searcher.scan_allowed(QUERIES, 5, 10, other)
 
 
+def test_a_count_of_allowed_rows_only_says_how_far_to_look() -> None:
+    searcher, mask = small(whole(COUNT, DIM)).searcher(), MASK.copy()
+    mask[::3] = False
+    wanted = searcher.search_allowed(QUERIES, 5, COUNT, COUNT, mask)
+    right = searcher.search_allowed(QUERIES, 5, COUNT, COUNT, mask, counted=int(mask.sum()))
+    np.testing.assert_equal(right, wanted)
+    for wrong in range(COUNT + 1):
+        rows, _ = searcher.search_allowed(QUERIES, 5, 4, 4, mask, counted=wrong)
+        assert mask[rows[rows >= 0]].all()
+    with pytest.raises(ValueError, match="counted: more rows than there are"):
+        searcher.search_allowed(QUERIES, 5, 10, 10, mask, counted=COUNT + 1)
+
+
 def test_any_byte_but_zero_in_a_mask_lets_a_row_through() -> None:
     searcher = small(whole(COUNT, DIM)).searcher()
     odd = np.full(COUNT, 255, np.uint8).view(np.bool_)
