@@ -144,9 +144,11 @@ def search(
             break
         started = time.perf_counter()
         part = view.parts[one.number]
-        hits = one.hits or _carry_out(
-            part, one.plan, queries, using, k, metric, one.selection, exact=exact, stop=deadline.passed
-        )
+        hits = one.hits
+        if hits is None:
+            hits = _carry_out(
+                part, one.plan, queries, using, k, metric, one.selection, exact=exact, stop=deadline.passed
+            )
         # What looks at every vector may have been stopped on its way.
         late = one.plan.method is Method.SCAN and deadline.passed()
         answers.append((one.number, hits))
