@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,9 +14,10 @@ from indexers.registry import INDEXERS, native_compiled
 from tests.conformance.data import clustered
 from vss.changes import PatchPayload
 from vss.engines.local import LocalEngine
-from vss.filters import Condition, DatetimeRange, Filter, HasId, Match, Range, predicate
+from vss.filters import Condition, DatetimeRange, Filter, HasId, Match, MinShould, Range, predicate
 from vss.patches import PayloadPatch
 from vss.points import Point
+from vss.protocols import Deadline
 from vss.schema import IndexSettings, Schema, VectorSchema
 from vss.search import tested
 from vss.search.explain import explained
@@ -44,6 +46,7 @@ def payload(row: int) -> dict[str, object]:
         "tags": ["x", "y"][: int(random.integers(3))],
         "at": f"2026-01-{1 + row % 28:02}T00:00:00Z",
     }
+    made["both"] = [7, 70] if row % 2 else 7.0
     return made if row % 3 else made | {"some": bool(random.integers(2))}
 
 
@@ -73,12 +76,20 @@ def engine(tmp_path: Path) -> Iterator[LocalEngine]:
     engine.close()
 
 
-def ask(view: View, where: Condition, query: int = 0, k: int = 10) -> Found:
-    return search(view, QUERIES[query : query + 1], using="", k=k, where=where)[0]
+def ask(view: View, where: Condition, query: int = 0, k: int = 10, **more: Any) -> Found:
+    return search(view, QUERIES[query : query + 1], using="", k=k, where=where, **more)[0]
 
 
 def ids(view: View, found: Found) -> list[PointId]:
     return [view.parts[part].point(row).id for part, row in zip(found.parts, found.rows, strict=True)]
+
+
+def fresh(engine: LocalEngine) -> View:
+    """The same, to which all filters are new."""
+    collection = engine.collection("c")
+    collection.change_schema(collection.schema)
+    collection._segments = {}
+    return collection.view()
 
 
 def drawn(random: np.random.Generator) -> Filter:
@@ -160,6 +171,12 @@ def test_what_cannot_be_told_of_single_rows_is_found_out(engine: LocalEngine) ->
         Filter(should=(Match("kind", ("a",)), Match("kind", ("b",)))),
         Filter(must=(HasId(tuple(range(3_000))),)),
         Range("share", gte=0.5, lt=0.505),  # so few that a walk would be in vain
+        Filter(must=(Range("share", gte=0.2),), should=(Match("kind", ("a",)), Match("kind", ("b",)))),
+        Filter(
+            must=(Range("share", gte=0.3),), min_should=MinShould((Match("kind", ("a",)), Match("some", (True,))), 1)
+        ),
+        Filter(must=(Range("share", gte=0.1), Match("tags", ("x",)))),
+        Match("both", (7, 70)),  # one of its two columns has rows with several values
     ):
         found = ask(view, where)
         assert not found.plans[0].plan.estimated
@@ -168,6 +185,36 @@ def test_what_cannot_be_told_of_single_rows_is_found_out(engine: LocalEngine) ->
     engine.write("c", [PatchPayload((5,), PayloadPatch(set={"share": 0.6}))]).result()
     patched = engine.collection("c").view()
     assert not ask(patched, Range("share", gte=0.5, lt=1)).plans[0].plan.estimated
+
+
+def test_only_what_may_be_told_by_a_walk_is(engine: LocalEngine) -> None:
+    view, where = engine.collection("c").view(), Range("share", gte=0.25, lt=0.75)
+    passing = np.array(
+        [row for row, one in enumerate(PAYLOADS) if row % 50 and 0.25 <= float(str(one["share"])) < 0.75]
+    )
+    order = passing[np.argsort(np.linalg.norm(VECTORS[passing] - QUERIES[0], axis=1), kind="stable")].tolist()
+    for more in ({"exact": True}, {"force": Method.SCAN}, {"recall": 1.1}):
+        found = ask(view, where, **more)
+        assert not found.plans[0].plan.estimated
+        assert ids(view, found) == order[:10]
+        view = fresh(engine)
+    together = search(view, QUERIES[:3], using="", k=10, where=where)
+    assert not together[0].plans[0].plan.estimated
+    assert ids(view, together[0]) == order[:10]
+
+
+def test_all_that_pass_are_returned_where_all_are_asked_for(engine: LocalEngine) -> None:
+    view, where = engine.collection("c").view(), Range("share", gte=0.25)
+    passing = [row for row, one in enumerate(PAYLOADS) if row % 50 and float(str(one["share"])) >= 0.25]
+    found = ask(view, where, k=COUNT + 1_000)
+    assert sorted(map(int, ids(view, found))) == passing
+    assert found.reason == f"only {len(passing)} match"
+    assert len(ask(fresh(engine), where, k=len(passing))) == len(passing)
+
+
+def test_nothing_is_walked_once_the_deadline_has_passed(engine: LocalEngine) -> None:
+    found = ask(engine.collection("c").view(), Range("share", gte=0.25), deadline=Deadline.after_ms(0))
+    assert not found.plans[0].plan.estimated
 
 
 def test_more_than_pass_are_never_promised(engine: LocalEngine) -> None:

@@ -132,14 +132,17 @@ def search(
     planned: Sequence[_Planned] | None = view.plans.get(asked) if where is None else None
     known = planned is not None
     if planned is None:
-        planned = _planned(view, queries, using, where, k=k, exact=exact, effort=effort, recall=recall, force=force)
+        new = queries if len(queries) == 1 and not (exact or force) and where is not None else None
+        planned = _planned(
+            view, using, where, new, deadline, k=k, exact=exact, effort=effort, recall=recall, force=force
+        )
         if where is None and len(view.plans) < MAX_PLANS:
             view.plans[asked] = planned
     answers: list[tuple[int, Hits]] = []
     plans = []
     late = False
     for one in planned:
-        if answers and deadline.passed():
+        if answers and one.hits is None and deadline.passed():
             late = True
             break
         started = time.perf_counter()
@@ -172,16 +175,21 @@ class _Planned(NamedTuple):
     hits: Hits | None = None
 
 
-def _planned(view: View, queries: Vectors, using: str, where: Condition | None, **asked: Any) -> list[_Planned]:
-    """A plan for each part that has something to return; `asked` as in `plan_part`."""
+def _planned(
+    view: View, using: str, where: Condition | None, query: Vectors | None, deadline: Deadline, **asked: Any
+) -> list[_Planned]:
+    """A plan for each part that has something to return; `asked` as in `plan_part`.
+
+    query: one that is answered at once where its filter is new (`vss.search.tested`), before the deadline
+    """
     planned = []
     for number, part in enumerate(view.parts):
         if not len(part.body):
             continue
         started = time.perf_counter()
         tested = None
-        if where is not None and not asked["exact"] and asked["force"] is None:
-            tested = search_tested(part, using, where, queries, asked["k"], asked["effort"], asked["recall"])
+        if where is not None and query is not None and not deadline.passed():
+            tested = search_tested(part, using, where, query, asked["k"], asked["effort"], asked["recall"])
             if tested is not None and tested.hits is not None:
                 seconds = time.perf_counter() - started
                 found = Selection(None, tested.hits.rows.shape[1])
@@ -354,7 +362,7 @@ _Best = tuple[Rows, Rows, Scores]
 
 
 def _best(answers: Sequence[tuple[int, Hits]], queries: int, k: int) -> list[_Best]:
-    if queries == 1 or len(answers) < 2:
+    if queries == 1 or len(answers) < 2 or not k:
         return [_best_of(answers, query, k) for query in range(queries)]
     # All at once, which takes a third of the time.
     scores = np.concatenate([hits.scores for _, hits in answers], axis=1)

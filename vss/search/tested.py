@@ -9,10 +9,7 @@ by what is known of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
-
-import numpy as np
 
 from vss.filters import Condition
 from vss.protocols import probes
@@ -21,7 +18,7 @@ from vss.storage.segment import Segment
 from vss.storage.segment_vectors import SegmentVectors
 from vss.storage.selection import Selection
 from vss.storage.view import Part
-from vss.types import Hits, Mask, Rows, Vectors
+from vss.types import Hits, Vectors
 
 TIMES = 2
 """How often a filter is answered so."""
@@ -58,6 +55,10 @@ class Walk(NamedTuple):
     short_us: float
 
 
+UNKNOWN = Walk(0, 0, 0.0)
+"""In place of one that was not weighed yet."""
+
+
 class Tested(NamedTuple):
     """hits: None where the walk came back short."""
 
@@ -67,37 +68,44 @@ class Tested(NamedTuple):
 
 
 def search_tested(
-    part: Part, using: str, where: Condition, queries: Vectors, k: int, effort: int | None, recall: float | None
+    part: Part, using: str, where: Condition, query: Vectors, k: int, effort: int | None, recall: float | None
 ) -> Tested | None:
-    """The k best of a part that pass for each of `(q, dim)` queries; None where that is not the way."""
+    """The k best of a part that pass for a `(1, dim)` query; None where that is not the way. (Several queries share
+    what it costs to find out all that pass, and each would have a walk of its own.)"""
     body = part.body
     if not isinstance(body, Segment) or part.patches or len(body) < LEAST_ROWS or using not in body.vectors:
         return None
     one = body.vectors[using]
     if not one.curve or one.damage or not probes(one.index) or body.known(using, where, part.alive) is not None:
         return None
+    if body.times_asked(f"{using} {where!r}") >= TIMES:
+        return None
     test = body.test(where)
-    if test is None or test.share < LEAST_SHARE or body.times_asked(f"{using} {where!r}") >= TIMES:
+    if test is None or test.share < LEAST_SHARE:
         return None
     step = math.floor(STEPS * math.log2(test.share))
     asked = using, k, effort, recall, step
-    if asked not in body.walks:
+    walk: Walk | None = body.walks.get(asked, UNKNOWN)
+    if walk is UNKNOWN:
+        walk = _weighed(part, using, one, 2 ** (step / STEPS), k, effort, recall)
         if len(body.walks) >= MAX_WALKS:
             body.walks.clear()
-        body.walks[asked] = _weighed(part, using, one, 2 ** (step / STEPS), k, effort, recall)
-    walk: Walk | None = body.walks[asked]
+        body.walks[asked] = walk
     tells = None if walk is None else test.made()
     if walk is None or tells is None:
         return None
     rows = len(one.vectors)
     reason = "new to the segment: the rows that a walk meets are tested"
     plan = Plan(Method.GRAPH, rows, round(test.share * rows), walk.width, reason, estimated=True)
-    met = one.index.search(queries, walk.width, effort=walk.width)
-
-    def passes(found: Rows) -> Mask:
-        return tells(found) if part.alive is None else tells(found) & part.alive.take(found)
-
-    return Tested(_passing(met, one, passes, walk.least, k), plan, walk.short_us)
+    met = one.index.search(query, walk.width, effort=walk.width)
+    found = met.rows[0] if met.rows[0, -1] >= 0 else met.rows[0][met.rows[0] >= 0]
+    if one.rows is not None:
+        found = one.rows.take(found)
+    passing = tells(found) if part.alive is None else tells(found) & part.alive.take(found)
+    (best,) = passing.nonzero()
+    if len(best) < walk.least:
+        return Tested(None, plan, walk.short_us)
+    return Tested(Hits(found[None, best[:k]], met.scores[:, best[:k]]), plan, walk.short_us)
 
 
 def _weighed(
@@ -113,18 +121,3 @@ def _weighed(
         return None
     width, least = math.ceil(one.index.widened(spent, k, share)), max(k, math.ceil(KEPT * spent))
     return Walk(width, least, SURPRISING * costs[Method.GRAPH] + costs[Method.SCAN])
-
-
-def _passing(met: Hits, one: SegmentVectors, passes: Callable[[Rows], Mask], least: int, k: int) -> Hits | None:
-    """The k best of each query that pass; None where a query has fewer than `least`."""
-    rows, scores = np.empty((len(met.rows), k), np.int64), np.empty((len(met.rows), k), np.float32)
-    for query, found in enumerate(met.rows):
-        if found[-1] < 0:
-            found = found[found >= 0]
-        if one.rows is not None:
-            found = one.rows.take(found)
-        (best,) = passes(found).nonzero()
-        if len(best) < least:
-            return None
-        rows[query], scores[query] = found.take(best[:k]), met.scores[query].take(best[:k])
-    return Hits(rows, scores)
