@@ -40,6 +40,10 @@ VECTORS = clustered(COUNT, DIM, seed=31)
 QUERIES = clustered(3, DIM, seed=32)
 
 
+PATIENCE_SECONDS = 300
+"""A worker has the lowest priority: beside other tests on a slow machine a fold of seconds takes minutes."""
+
+
 class WorkerProcess:
     """`vss worker` over a data directory."""
 
@@ -69,7 +73,7 @@ class WorkerProcess:
 def until(
     condition: Callable[[], bool], problem: Callable[[], str] = lambda: "it did not happen", pause: float = 0.02
 ) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, problem()
         # Another process changes the state; there is nothing to wait on.
