@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from vss.jobs.collect import collect
 from vss.jobs.remote import JobWriter
 from vss.recall import recall_by_score
 from vss.search.retrieve import search
+from vss.storage.collection import Collection
 from vss.storage.datadir import DataDir
 from vss.storage.fold import fold
 from vss.storage.manifest import Manifest, artifacts_of
@@ -302,15 +303,18 @@ def _checking(server: Server, data: Dataset, truth: Scores) -> Iterator[list[Sco
         asking.result()
 
 
+@contextmanager
+def _opened(folder: Path) -> Iterator[Collection]:
+    """The collection as another process sees it."""
+    with closing(LocalEngine(DataDir(folder), INDEXERS, writable=False)) as engine:
+        yield engine.collection(NAME)
+
+
 def _fold(folder: Path) -> Manifest:
     """Seal and fold what there is, beside the worker; the generation that is current then."""
-    data = DataDir(folder)
-    engine = LocalEngine(data, INDEXERS, writable=False)
-    try:
-        collection = engine.collection(NAME)
-        return until_published(lambda: fold(collection, JobWriter(data), INDEXERS, threads=usable_cores()), ATTEMPTS)
-    finally:
-        engine.close()
+    writer = JobWriter(DataDir(folder))
+    with _opened(folder) as collection:
+        return until_published(lambda: fold(collection, writer, INDEXERS, threads=usable_cores()), ATTEMPTS)
 
 
 def _wait_while(condition: Callable[[], bool], until: float) -> None:
@@ -320,23 +324,15 @@ def _wait_while(condition: Callable[[], bool], until: float) -> None:
 
 
 def _due(folder: Path) -> bool:
-    engine = LocalEngine(DataDir(folder), INDEXERS, writable=False)
-    try:
-        collection = engine.collection(NAME)
+    with _opened(folder) as collection:
         manifest = collection.current()
         return manifest is not None and due(survey(manifest, collection.schema, INDEXERS)) is not None
-    finally:
-        engine.close()
 
 
 def _backlog(folder: Path) -> int:
-    engine = LocalEngine(DataDir(folder), INDEXERS, writable=False)
-    try:
-        collection = engine.collection(NAME)
+    with _opened(folder) as collection:
         collection.view()
         return collection.backlog()
-    finally:
-        engine.close()
 
 
 def _held(data: DataDir, collection: str) -> bool:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from indexers.registry import INDEXERS, native_compiled
+from indexers.registry import INDEXERS
 from tests.conformance.data import clustered
 from vss.changes import PatchPayload
 from vss.engines.local import LocalEngine
@@ -28,8 +28,6 @@ from vss.storage.fold import fold
 from vss.storage.ranks import FEW_SPANS, Ranks
 from vss.storage.view import View
 from vss.types import Metric, PointId
-
-pytestmark = pytest.mark.skipif(not native_compiled(), reason="the native engine is not compiled here")
 
 COUNT, DIM = 4_000, 16
 VECTORS = clustered(COUNT + 20, DIM, seed=8)

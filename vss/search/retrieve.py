@@ -132,7 +132,7 @@ def search(
     planned: Sequence[_Planned] | None = view.plans.get(asked) if where is None else None
     known = planned is not None
     if planned is None:
-        new = queries if len(queries) == 1 and not (exact or force) and where is not None else None
+        new = queries if len(queries) == 1 and not (exact or force) else None
         planned = _planned(
             view, using, where, new, deadline, k=k, exact=exact, effort=effort, recall=recall, force=force
         )

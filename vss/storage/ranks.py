@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from vss.types import Mask, Rows
 
-BYTES = 4
-"""Of each row."""
+ROW_BYTES = 4
+"""What each row takes."""
 
 FEW_SPANS = 4
 """Ranges that are compared one by one; more are looked up in their order."""

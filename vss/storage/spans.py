@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from vss.filters import DatetimeRange, Match, MatchValue, Range, ValuesCount
 from vss.storage.buckets import Buckets
 from vss.storage.ids import Blobs
-from vss.storage.ranks import BYTES as RANK_BYTES_OF_ROW
-from vss.storage.ranks import Ranks
+from vss.storage.ranks import ROW_BYTES, Ranks
 from vss.storage.selection import Cache
 from vss.types import Mask, Rows
 
@@ -163,7 +162,7 @@ class Spans:
         columns: dict[Column, list[tuple[int, int]]] = {}
         for span in spans:
             columns.setdefault(span.column, []).append((span.start, span.stop))
-        if not all(self._ranks.has_room(repr(column), RANK_BYTES_OF_ROW * self._rows) for column in columns):
+        if not all(self._ranks.has_room(repr(column), ROW_BYTES * self._rows) for column in columns):
             return None
         orders = [(self._order(column, self._ranks, Ranks), ends) for column, ends in columns.items()]
         told = [(order, ends) for order, ends in orders if order is not None]
