@@ -144,8 +144,8 @@ class Gathered(Protocol):
     def nbytes(self) -> int:
         """Bytes of memory."""
 
-    def search(self, queries: Vectors, k: int) -> Hits:
-        """As `Scanner.scan` of these rows."""
+    def search(self, queries: Vectors, k: int, budget: int | None = None) -> Hits:
+        """As `Prober.probe` of these rows, where the index has cells; without a budget as `Scanner.scan`."""
 
 
 _probing: dict[type, bool] = {}

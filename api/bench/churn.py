@@ -7,6 +7,8 @@ replaced                every point written again with another vector, many time
 
 from __future__ import annotations
 
+import itertools
+import math
 import shutil
 import threading
 import time
@@ -115,6 +117,8 @@ def searched_while_written(
                 server=server.pid,
             )
 
+        # A client is given no more than it will send: reading all would take from those who are measured meanwhile.
+        turns = itertools.cycle(bodies)
         writing = plan(bodies, WRITING, load.seconds)
         solo = figures(writing, run_apart(writing))["per_second"]
         progress(1)
@@ -125,7 +129,9 @@ def searched_while_written(
             reading = plan(asked, load.connections, load.seconds)
             with ThreadPoolExecutor(2) as pool, _checking(server, data, truth) as found:
                 if written:
-                    upserting = plan(bodies, WRITING, load.seconds + reading.warmup, SHARE * solo)
+                    seconds = load.seconds + reading.warmup
+                    some = list(itertools.islice(turns, math.ceil(SHARE * solo * seconds)))
+                    upserting = plan(some, WRITING, seconds, SHARE * solo)
                     other = pool.submit(run_apart, upserting)
                 outcome = pool.submit(run_apart, reading).result()
                 if written:

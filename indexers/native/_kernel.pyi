@@ -34,7 +34,12 @@ def widened(width: int, k: int, share: float) -> float:
     """The width of the walk that `Searcher.search_allowed` makes first where this share of the rows is allowed."""
 
 def sketch(
-    codes: NDArray[np.uint8], first: int, count: int, moments: NDArray[np.float32], blocks: NDArray[np.uint8]
+    codes: NDArray[np.uint8],
+    first: int,
+    count: int,
+    moments: NDArray[np.float32],
+    blocks: NDArray[np.uint8],
+    kernel: str = "",
 ) -> None:
     """Write the sketches of rows `first` to `first + count - 1` of `(n, stride)` codes to their places in `blocks`.
 
@@ -87,6 +92,11 @@ class Searcher:
         self, queries: NDArray[np.float32], k: int, rescore: int, gathered: Gathered
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """As `scan` of the rows that this searcher gathered."""
+
+    def probe_gathered(
+        self, queries: NDArray[np.float32], k: int, budget: int, rescore: int, gathered: Gathered
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """As `probe` of the rows that this searcher gathered once it was divided, and of some that lie beside them."""
 
     def divide(self, centres: NDArray[Any], extra: NDArray[np.float32] | None, of: NDArray[np.uint16]) -> None:
         """Let `probe` know the cell of each row, `(n,)`. Once, before any search.

@@ -1,4 +1,4 @@
-"""Rows that are asked for often, gathered: their sketches stand side by side, however the rows lie in the index."""
+"""Rows that are asked for often, gathered: their sketches stand side by side, cell by cell, however the rows lie."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class Gathered:
         """Bytes of memory."""
         return self._rows.nbytes
 
-    def search(self, queries: Vectors, k: int) -> Hits:
+    def search(self, queries: Vectors, k: int, budget: int | None = None) -> Hits:
         """As `vss.protocols.Gathered.search`."""
         queries = as_queries(queries, self._dim)
+        if budget is not None:
+            return Hits(*self._searcher.probe_gathered(queries, k, budget, rescored(0, k), self._rows))
         return Hits(*self._searcher.scan_gathered(queries, k, rescored(0, k), self._rows))

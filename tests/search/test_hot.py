@@ -71,7 +71,7 @@ def heat(view: View, where: Condition) -> None:
 
 def ask_gathered(view: View, where: Condition, query: int = 0) -> Found:
     """What took how long depends on what else the machine does: as if walks took long and scans did not."""
-    selection(view, where).took |= {"graph": 1e9, "partition": 1e9, "gathered": 0.0}
+    selection(view, where).took |= {"graph": 1e9, "partition": 1e9, "gathered scan": 0.0}
     found = ask(view, where, query)
     assert found.plans[0].plan.gathered
     return found
@@ -152,6 +152,6 @@ def test_a_scan_of_gathered_rows_that_took_long_is_not_taken_for_a_while(engine:
     heat(view, WHERE)
     ask_gathered(view, WHERE)
     one = selection(view, WHERE)
-    one.took |= {"graph": 0.0, "partition": 0.0, "gathered": 1e9}
+    one.took |= {"graph": 0.0, "partition": 0.0, "gathered scan": 1e9}
     assert not ask(view, WHERE).plans[0].plan.gathered
-    assert one.took["gathered"] < 1e9
+    assert one.took["gathered scan"] < 1e9

@@ -16,8 +16,9 @@ from vss.points import Point
 from vss.protocols import Indexers
 from vss.storage.artifacts import ArtifactStore
 from vss.storage.collection import Collection
+from vss.storage.damage import stamp_of
 from vss.storage.fold import fold
-from vss.storage.manifest import Manifest, artifacts_of, derived_of
+from vss.storage.manifest import Artifact, Manifest, artifacts_of, derived_of
 
 
 @pytest.fixture
@@ -131,3 +132,32 @@ def test_building_again_heals_a_damaged_file(tmp_path: Path) -> None:
     (tmp_path / "again").write_bytes(b"the bytes")
     assert store.add(tmp_path / "again") == artifact
     assert store.path(artifact).read_bytes() == b"the bytes"
+
+
+def test_what_is_written_for_the_first_time_is_no_damage(folded: tuple[Collection, Manifest]) -> None:
+    """It was taken for missing, and so every process opened everything anew with each generation."""
+    collection, _ = folded
+    assert collection.artifacts.damage.findings() == {}
+    assert not (collection.folder / "damaged.json").exists()
+
+
+def test_only_what_was_found_opens_segments_anew(
+    folded: tuple[Collection, Manifest], indexers: Indexers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vss.storage.collection.HEED_SECONDS", 0.0)
+    collection, manifest = folded
+    reader = reopened(collection, indexers)
+    before = reader.view().parts[0].body
+    damaged, other = sorted(one.sha256 for one in artifacts_of(derived_of(manifest.segments[0])))[:2]
+    found = collection.artifacts.damage
+    found.note("0" * 64, (1, 2, 3), "is of no segment")
+    found.forget("0" * 64)
+    assert reader.view().parts[0].body is before, "a list that says what it said has nothing new"
+    found.note(damaged, stamp_of(collection.artifacts.path(_named(manifest, damaged))), "was found by somebody")
+    assert damaged[:12] in "".join(reader.view() and reader.damage)
+    assert other[:12] not in "".join(reader.damage)
+    reader.close()
+
+
+def _named(manifest: Manifest, sha256: str) -> Artifact:
+    return next(one for one in artifacts_of(manifest) if one.sha256 == sha256)

@@ -17,7 +17,7 @@ from enum import StrEnum
 from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
-from vss.protocols import Index, probes, scans
+from vss.protocols import Index, Prober, probes, scans
 from vss.recall import CurvePoint, effort_for
 from vss.storage.manifest import VectorsRecord
 from vss.storage.segment import Segment
@@ -60,6 +60,9 @@ CELL = 0.4
 PROBE_US = 15.0
 """What else looking through cells takes."""
 
+RIM_ROWS = 32
+"""Rows of other cells that are looked at with those of a cell, where rows are gathered: sketches stand in blocks."""
+
 IN_ORDER_US, IN_ORDER_NS, IN_ORDER_NS_PER_COMPONENT = 15.0, 1.5, 0.011
 """Of a scan by sketches, of each row in it, and of each of their components. (37 us for 6,266 x 128, 339 for 100,000 x
 128; 60 for 6,266 x 384, 204 for 31,000 x 384.)"""
@@ -68,7 +71,7 @@ SURPRISING = 3.0
 """Times what was predicted, from which on it counts what searches of a way took of late under a filter. (Less than that
 is what caches do to searches of all ways.)"""
 
-GATHER_NS, GATHER_NS_PER_COMPONENT = 100.0, 2.5
+GATHER_NS, GATHER_NS_PER_COMPONENT = 60.0, 1.2
 """Of gathering a row (see `vss.protocols.Prober.gather`)."""
 
 BEST = 10
@@ -79,9 +82,6 @@ FLOATS_PER_MS = 1_500_000
 
 
 _cost_of, _effort_of = itemgetter(1), attrgetter("effort")
-
-GATHERED = "gathered"
-"""The way of a scan of gathered rows."""
 
 
 class Method(StrEnum):
@@ -101,7 +101,7 @@ class Plan(NamedTuple):
     reason:   in words; beside `costs` it is that one of them is the least
     looked:   how many matching rows are looked at in the nearest cells where a graph search comes back short; None:
               all of them
-    in_order: predicted microseconds of looking at all matching rows, were they gathered; None where they cannot be
+    in_order: predicted microseconds of looking at matching rows, were they gathered; None where they cannot be
     gathered: they were, and are looked at so
     costs:    predicted microseconds of what was weighed against each other
     estimated: `matching` was not counted
@@ -129,7 +129,12 @@ class Plan(NamedTuple):
     @property
     def way(self) -> str:
         """What distinguishes searches by how long they take."""
-        return GATHERED if self.gathered else self.method
+        return way_of(self.method, self.gathered)
+
+
+def way_of(method: Method, gathered: bool) -> str:
+    """See `Plan.way`."""
+    return f"gathered {method}" if gathered else method
 
 
 def plan_part(
@@ -186,22 +191,30 @@ def plan_part(
             return scan(f"{matching} rows match")
         listing = 0 if selection.lists else rows * LISTING_NS / 1000
         walked = walk_us(curve, index.widened(spent, k, share))
-        gathered, scanned = scan_in_order_us(matching, vectors.index.dim), listing + matching * row
-        ready = selection.gathered is not None
-        costs = [(Method.SCAN, gathered if ready else scanned), (Method.GRAPH, walked)]
+        costs = [(Method.SCAN, listing + matching * row), (Method.GRAPH, walked)]
+        ordered = {Method.SCAN: scan_in_order_us(matching, vectors.index.dim)}
         if looked is not None:
             probed = probe_us(index.cells, row, looked, selection, share)
             costs.append((Method.PARTITION, probed + (listing if share < LISTED_SHARE else 0)))
+            ordered[Method.PARTITION] = probe_in_order_us(index.cells, row, looked, matching, vectors.index.dim)
+        ready = selection.gathered is not None
+        if ready:
+            costs = [(one, ordered.get(one, cost)) for one, cost in costs]
         if selection.took:
-            costs = [
-                (one, _learnt(cost, selection, GATHERED if ready and one is Method.SCAN else one))
-                for one, cost in costs
-            ]
+            costs = [(one, _learnt(cost, selection, way_of(one, ready and one in ordered))) for one, cost in costs]
         method, _ = min(costs, key=_cost_of)
-        ready = ready and method is Method.SCAN
-        in_order = gathered if index.gathers(matching) else None
-        reason = "it costs least"
-        return Plan(method, rows, matching, efforts[method], reason, looked, in_order, ready, tuple(costs))
+        in_order = min(ordered.values()) if index.gathers(matching) else None
+        return Plan(
+            method,
+            rows,
+            matching,
+            efforts[method],
+            "it costs least",
+            looked,
+            in_order,
+            ready and method in ordered,
+            tuple(costs),
+        )
     if share < SCAN_SHARE or (share < WIDE_SHARE and matching <= SCAN_ROWS):
         return scan(f"{matching} rows match, scanning them is exact and cheap")
     return Plan(Method.GRAPH, rows, matching, spent, f"{share:.0%} of the rows match")
@@ -216,7 +229,7 @@ def walk_effort(curve: Sequence[CurvePoint], k: int, effort: int | None, recall:
     return effort or max(spent or curve[-1].effort, 2 * k)
 
 
-def looked_at(index: Index, recall: float, matching: int, k: int) -> int | None:
+def looked_at(index: Index | Prober, recall: float, matching: int, k: int) -> int | None:
     """How many matching rows an index looks at in its cells; None where it has none, or that would be all of them."""
     if not probes(index) or not index.cells:
         return None
@@ -247,9 +260,15 @@ def _learnt(cost: float, selection: Selection, way: str) -> float:
     return took if took > SURPRISING * cost else cost
 
 
-def scan_in_order_us(rows: int, dim: int) -> float:
+def scan_in_order_us(rows: float, dim: int) -> float:
     """Microseconds of a scan of so many rows whose sketches stand side by side."""
     return IN_ORDER_US + rows * (IN_ORDER_NS + IN_ORDER_NS_PER_COMPONENT * dim) / 1000
+
+
+def probe_in_order_us(cells: int, row: float, looked: int, matching: int, dim: int) -> float:
+    """Microseconds of looking at so many of gathered rows in the nearest cells; `row` of scanning a scattered one."""
+    rims = RIM_ROWS * cells * looked / matching
+    return PROBE_US + cells * CELL * row + scan_in_order_us(min(matching, looked + rims), dim)
 
 
 def gather_us(rows: int, dim: int) -> float:
@@ -283,6 +302,11 @@ def predicted_ms(part: Part, using: str, known: Selection | None, *, exact: bool
         scanned = 1000 * matching * dim / FLOATS_PER_MS
     elif known is not None and known.gathered is not None:
         scanned = scan_in_order_us(matching, dim)
+        if isinstance(one, SegmentVectors) and probes(one.index):
+            looked = looked_at(one.index, 1 - HELD_IN * (1 - DEFAULT_RECALL), matching, BEST)
+            row = scan_us_a_row(one.record, dim)
+            if looked is not None:
+                scanned = min(scanned, probe_in_order_us(one.index.cells, row, looked, matching, dim))
     elif isinstance(one, SegmentVectors) and (one.curve or matching < LISTED_BELOW * rows):
         scanned = matching * scan_us_a_row(one.record, dim)
     else:

@@ -300,10 +300,10 @@ def _carry_out(
     stop: Callable[[], bool],
 ) -> Hits:
     one = part.body.vectors[using]
-    if plan.method is Method.SCAN:
-        if plan.gathered and selection.gathered is not None:
-            hits = selection.gathered.search(queries, k)
-        elif scans(one.index) and not exact:
+    if plan.gathered and selection.gathered is not None:
+        hits = selection.gathered.search(queries, k, plan.effort)
+    elif plan.method is Method.SCAN:
+        if scans(one.index) and not exact:
             if probes(one.index) and not selection.whole and plan.matching < LISTED_SHARE * plan.rows:
                 selection.listed_by(one.index.listed)
             hits = one.index.scan(queries, k, selection.among)

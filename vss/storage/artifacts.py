@@ -140,6 +140,8 @@ class ArtifactStore:
 
     def holds(self, artifact: Artifact) -> bool:
         """Whether the file is there and sound; a damaged one is replaced, which heals what names it."""
+        if stamp_of(self._folder / artifact.sha256) == NOT_THERE:
+            return False  # nobody misses it: were it noted as damage, every process would open everything anew
         try:
             self.path(artifact)
         except VssError:

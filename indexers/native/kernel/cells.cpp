@@ -52,10 +52,9 @@ void Nearest::take(std::size_t count) {
     }
 }
 
-void Engine::probe(const Cells &cells, const float *query, const std::uint8_t *allow, std::size_t allowed,
-                   std::size_t budget, std::size_t rescore_rows, Answer answer) const {
-    Nearest &nearest = nearest_of_this_thread();
-    scratch_of_this_thread().query.prepare(codes_, query);
+template <typename Visit>
+void Engine::each_near(const Cells &cells, Nearest &nearest, std::size_t allowed, std::size_t budget, std::size_t k,
+                       Visit visit) const {
     nearest.start(scores_, cells, scratch_of_this_thread().query);
     const double share = static_cast<double>(allowed) / static_cast<double>(std::max<std::size_t>(1, codes_.count));
     const double size = static_cast<double>(codes_.count) / static_cast<double>(cells.count());
@@ -66,20 +65,62 @@ void Engine::probe(const Cells &cells, const float *query, const std::uint8_t *a
         nearest.take(std::min(std::max(least, done / static_cast<std::size_t>(kSteps)), cells.count()));
         done += nearest.taken();
         for (std::size_t place = 0; place < nearest.taken(); ++place) {
-            const std::size_t cell = nearest.cell(place), members = cells.size(cell);
-            const std::int32_t *member = cells.members + cells.starts[cell];
-            if (nearest.rows.size() < found + members) nearest.rows.resize(2 * (found + members));
-            std::int32_t *rows = nearest.rows.data();
-            for (std::size_t i = 0; i < members; ++i) {
-                rows[found] = member[i];
-                found += static_cast<std::size_t>(allow[member[i]] != 0);
-            }
-            looked += members;
+            found += visit(nearest.cell(place));
+            looked += cells.size(nearest.cell(place));
         }
         const double have = static_cast<double>(found);
-        if (found >= answer.k && enough(have, share * static_cast<double>(looked), static_cast<double>(budget))) break;
+        if (found >= k && enough(have, share * static_cast<double>(looked), static_cast<double>(budget))) break;
     }
+}
+
+void Engine::probe(const Cells &cells, const float *query, const std::uint8_t *allow, std::size_t allowed,
+                   std::size_t budget, std::size_t rescore_rows, Answer answer) const {
+    Nearest &nearest = nearest_of_this_thread();
+    scratch_of_this_thread().query.prepare(codes_, query);
+    std::size_t found = 0;
+    each_near(cells, nearest, allowed, budget, answer.k, [&](std::size_t cell) {
+        const std::size_t members = cells.size(cell), before = found;
+        const std::int32_t *member = cells.members + cells.starts[cell];
+        if (nearest.rows.size() < found + members) nearest.rows.resize(2 * (found + members));
+        std::int32_t *rows = nearest.rows.data();
+        for (std::size_t i = 0; i < members; ++i) {
+            rows[found] = member[i];
+            found += static_cast<std::size_t>(allow[member[i]] != 0);
+        }
+        return found - before;
+    });
     scan(query, nearest.rows.data(), 0, found, nullptr, rescore_rows, answer);
+}
+
+void Engine::probe_gathered(const Cells &cells, const float *query, const Together &together, std::size_t budget,
+                            std::size_t rescore_rows, Answer answer) const {
+    Nearest &nearest = nearest_of_this_thread();
+    scratch_of_this_thread().query.prepare(codes_, query);
+    const std::size_t all = (together.count + kBlock - 1) / kBlock;
+    nearest.marks.resize(std::max(nearest.marks.size(), all), 0);
+    each_near(cells, nearest, together.count, budget, answer.k, [&](std::size_t cell) {
+        const auto first = static_cast<std::size_t>(together.starts[cell]);
+        const auto end = static_cast<std::size_t>(together.starts[cell + 1]);
+        if (first < end) std::fill(&nearest.marks[first / kBlock], &nearest.marks[(end - 1) / kBlock] + 1, 1);
+        return end - first;
+    });
+    // Whole blocks, rows of other cells at their rims with them. Rising, so that one with room left comes last.
+    nearest.blocks.clear();
+    nearest.rows.clear();
+    nearest.extras.clear();
+    for (std::size_t block = 0; block < all; ++block) {
+        if (nearest.marks[block] == 0) continue;
+        nearest.marks[block] = 0;
+        nearest.blocks.push_back(static_cast<std::uint32_t>(block));
+        const std::size_t first = block * kBlock, end = std::min(together.count, first + kBlock);
+        nearest.rows.insert(nearest.rows.end(), together.rows + first, together.rows + end);
+        if (together.extras == nullptr) continue;
+        nearest.extras.insert(nearest.extras.end(), together.extras + first, together.extras + end);
+    }
+    const std::size_t count = nearest.rows.size();
+    const float *extras = together.extras == nullptr ? nullptr : nearest.extras.data();
+    const Looked looked{nearest.rows.data(), 0, count, nullptr, together.sketches, extras, nearest.blocks.data()};
+    scan(query, looked, count >= kSketched, rescore_rows, answer);
 }
 
 void Engine::probe_listed(const Cells &cells, const float *query, const std::int32_t *rows, std::size_t count,

@@ -35,8 +35,6 @@ constexpr std::size_t kSampled = 24;
 // No score is taken to be off by more than so many standard deviations: of codes, and of sketches, where each more has
 // half as many rows again looked at (of 10,000 true neighbours 4 cost none).
 constexpr double kErrors = 5, kSketchErrors = 4;
-// Fewer rows are scored by their codes before sketches would have said which.
-constexpr std::size_t kSketched = 512;
 
 // Rows that are scored exactly at once: while some are fetched from memory, others are on their way.
 constexpr std::size_t kChunk = 64;
@@ -191,8 +189,8 @@ float Engine::estimate(const Looked &looked, Scratch &scratch) const {
         scratch.estimates.resize(looked.count + kBlock);
         scratch.highest.resize(scratch.estimates.size() / kGlance + kGlance);
     }
-    scratch.sketch.estimate(scores_, looked.sketches, looked.extras, looked.first, looked.count, scratch.estimates.data(),
-                            scratch.highest.data());
+    scratch.sketch.estimate(scores_, looked.sketches, looked.extras, looked.blocks, looked.first, looked.count,
+                            scratch.estimates.data(), scratch.highest.data());
     std::size_t places[kSampled];
     std::int32_t rows[kSampled], sums[kSampled];
     float coded[kSampled];
@@ -241,9 +239,9 @@ void Engine::scan(const float *query, const std::int32_t *rows, std::size_t firs
     scan(query, looked, sketched, rescore_rows, answer);
 }
 
-void Engine::scan_gathered(const float *query, const std::int32_t *rows, std::size_t count, const Sketches &sketches,
-                           const float *extras, std::size_t rescore_rows, Answer answer) const {
-    scan(query, Looked{rows, 0, count, nullptr, sketches, extras}, true, rescore_rows, answer);
+void Engine::scan_gathered(const float *query, const Together &together, std::size_t rescore_rows, Answer answer) const {
+    const Looked looked{together.rows, 0, together.count, nullptr, together.sketches, together.extras};
+    scan(query, looked, true, rescore_rows, answer);
 }
 
 void Engine::scan(const float *query, const Looked &looked, bool sketched, std::size_t rescore_rows,

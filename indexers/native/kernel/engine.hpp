@@ -36,19 +36,33 @@ struct Answer {
 };
 
 // What a scan looks at: `count` listed rows (null: from `first` on) that `allow` (a byte for each row of the index; null:
-// all) lets through; and sketches of them in this order, from the block of `first` on, and what `Codes::extra` is to them,
-// where there are any.
+// all) lets through; and sketches of them in this order, in these blocks (null: from that of `first` on), and what
+// `Codes::extra` is to them, where there are any.
 struct Looked {
     const std::int32_t *rows = nullptr;
     std::size_t first = 0, count = 0;
     const std::uint8_t *allow = nullptr;
     Sketches sketches;
     const float *extras = nullptr;
+    const std::uint32_t *blocks = nullptr;
 
     std::int32_t row(std::size_t place) const {
         return rows == nullptr ? static_cast<std::int32_t>(first + place) : rows[place];
     }
 };
+
+// Listed rows that have sketches of their own, in this order, and what `Codes::extra` is to them (null: nothing). Where
+// they stand cell by cell, those of cell i do from `starts[i]` to `starts[i + 1]`.
+struct Together {
+    const std::int32_t *rows;
+    std::size_t count;
+    Sketches sketches;
+    const float *extras;
+    const std::int32_t *starts;
+};
+
+// Of fewer rows codes are read before sketches would have said of which.
+constexpr std::size_t kSketched = 512;
 
 // The width of a walk that meets about as many allowed rows, which are this share of all, as one of `width` meets rows.
 double widened(std::size_t width, std::size_t k, double share);
@@ -60,6 +74,8 @@ class Engine {
   public:
     Engine(const Scores &scores, Measure measure, Codes codes, Graph graph, Vectors vectors)
         : scores_(scores), measure_(measure), codes_(codes), sketches_(), graph_(graph), vectors_(vectors) {}
+
+    const Scores &scores() const { return scores_; }
 
     // Lets scans of rows that stand together look at these first. Once, before any search.
     void sketch(Sketches sketches) { sketches_ = sketches; }
@@ -77,9 +93,8 @@ class Engine {
     void scan(const float *query, const std::int32_t *rows, std::size_t first, std::size_t count,
               const std::uint8_t *allow, std::size_t rescore, Answer answer) const;
 
-    // The same of `count` listed rows that have sketches and extras of their own, in this order.
-    void scan_gathered(const float *query, const std::int32_t *rows, std::size_t count, const Sketches &sketches,
-                       const float *extras, std::size_t rescore, Answer answer) const;
+    // The same of listed rows that have sketches of their own.
+    void scan_gathered(const float *query, const Together &together, std::size_t rescore, Answer answer) const;
 
     // The best of allowed rows (see `search_allowed`) in the cells nearest to the query: as near as `budget` of them are
     // where they are spread evenly; further where they are not. As `scan` gives the best of those.
@@ -88,8 +103,16 @@ class Engine {
     // The same of listed rows, each of which stands once.
     void probe_listed(const Cells &cells, const float *query, const std::int32_t *rows, std::size_t count,
                       std::size_t budget, std::size_t rescore, Answer answer) const;
+    // The same of listed rows that have sketches of their own and stand cell by cell.
+    void probe_gathered(const Cells &cells, const float *query, const Together &together, std::size_t budget,
+                        std::size_t rescore, Answer answer) const;
 
   private:
+    // Calls `visit` with one cell after the other, the nearest to `scratch.query` first, until they hold enough of so
+    // many allowed rows for a budget (see `probe`), and k of them: `visit` says how many the cell holds.
+    template <typename Visit>
+    void each_near(const Cells &cells, Nearest &nearest, std::size_t allowed, std::size_t budget, std::size_t k,
+                   Visit visit) const;
     void scan(const float *query, const Looked &looked, bool sketched, std::size_t rescore, Answer answer) const;
     // Calls `offer` with the score by codes of each row that is looked at, and the row. Rows that score less than `bar`
     // says before them may be passed over.

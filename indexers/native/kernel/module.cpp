@@ -9,6 +9,7 @@
 #include <cstring>
 #include <limits>
 #include <mutex>
+#include <numeric>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -185,28 +186,46 @@ Sketches sketches_of(const Array<std::uint8_t> &blocks, const Array<float> &mome
 }
 
 void write_sketches(const py::array &codes, std::size_t first, std::size_t count, const Array<float> &moments,
-                    Array<std::uint8_t> blocks) {
+                    Array<std::uint8_t> blocks, const std::string &kernel) {
     require(py::isinstance<py::array_t<std::uint8_t>>(codes), "codes: wanted uint8");
     require(moments.ndim() == 2, "moments: wrong shape");
     const Codes coded = codes_of(codes, static_cast<std::size_t>(moments.shape(1)), 1, py::none(), py::none());
     require(first <= coded.count && count <= coded.count - first, "rows: wanted rows of the codes");
     const Sketches sketches = sketches_of(blocks, moments, coded.dim, first + count);
+    const Scores &scores = scores_or_best(kernel);
     std::uint8_t *out = blocks.mutable_data();
     const py::gil_scoped_release others_may_run;
-    sketch(coded, sketches.means, sketches.spreads, first, count, out);
+    sketch(scores, coded, sketches.means, sketches.spreads, first, count, out);
 }
 
 // Rows of one searcher with sketches of their own, side by side; everything is its own copy.
 struct Gathered {
     std::size_t of;  // the number of the searcher
-    std::vector<std::int32_t> rows;
+    std::vector<std::int32_t> rows, starts;  // starts: of the cells' rows; empty where there are none
     std::vector<std::uint8_t> blocks;
     std::vector<float> moments, extras;
 
     std::size_t bytes() const {
-        return rows.size() * sizeof rows[0] + blocks.size() + (moments.size() + extras.size()) * sizeof(float);
+        const std::size_t numbers = (rows.size() + starts.size()) * sizeof rows[0];
+        return numbers + blocks.size() + (moments.size() + extras.size()) * sizeof(float);
+    }
+    Together together(std::size_t dim) const {
+        const Sketches sketches{blocks.data(), moments.data(), moments.data() + dim, dim};
+        return {rows.data(), rows.size(), sketches, extras.empty() ? nullptr : extras.data(),
+                starts.empty() ? nullptr : starts.data()};
     }
 };
+
+// Rows cell by cell, those of one in the order in which they come; where the cells begin, and all end.
+std::vector<std::int32_t> put_in_cells(const Cells &cells, std::vector<std::int32_t> &rows) {
+    std::vector<std::int32_t> starts(cells.count() + 1, 0), put(rows.size());
+    for (const std::int32_t row : rows) ++starts[cells.of[row] + std::size_t{1}];
+    for (std::size_t cell = 0; cell < cells.count(); ++cell) starts[cell + 1] += starts[cell];
+    std::vector<std::int32_t> next(starts.begin(), starts.end() - 1);
+    for (const std::int32_t row : rows) put[static_cast<std::size_t>(next[cells.of[row]]++)] = row;
+    rows = std::move(put);
+    return starts;
+}
 
 // Keeps the arrays alive that the engine points into.
 class Searcher {
@@ -237,20 +256,14 @@ class Searcher {
         require(of.ndim() == 1 && static_cast<std::size_t>(of.shape(0)) == count_, "of: wrong length");
         require_aligned(of, "of");
         const std::uint16_t *data = of.data();
-        std::vector<std::int32_t> starts(coded.count + 1, 0);
-        for (std::size_t row = 0; row < count_; ++row) {
-            require(data[row] < coded.count, "of: a cell that there is not");
-            ++starts[data[row] + std::size_t{1}];
-        }
-        for (std::size_t cell = 0; cell < coded.count; ++cell) starts[cell + 1] += starts[cell];
-        std::vector<std::int32_t> members(count_), next(starts.begin(), starts.end() - 1);
-        for (std::size_t row = 0; row < count_; ++row) {
-            members[static_cast<std::size_t>(next[data[row]]++)] = static_cast<std::int32_t>(row);
-        }
+        for (std::size_t row = 0; row < count_; ++row) require(data[row] < coded.count, "of: a cell that there is not");
+        members_.resize(count_);
+        std::iota(members_.begin(), members_.end(), 0);
+        cells_ = Cells{coded, data, nullptr, nullptr};
+        starts_ = put_in_cells(cells_, members_);
         held_cells_ = py::make_tuple(centres, extra, of);
-        starts_ = std::move(starts);
-        members_ = std::move(members);
-        cells_ = Cells{coded, data, members_.data(), starts_.data()};
+        cells_.members = members_.data();
+        cells_.starts = starts_.data();
     }
 
     void sketch(const Array<std::uint8_t> &blocks, const Array<float> &moments) {
@@ -268,28 +281,36 @@ class Searcher {
                 "moments: wrong shape");
         const auto [data, size] = listed_rows(rows);
         const Codes coded = codes_of(codes, dim_, scale_, py::none(), held_[2]);
-        Gathered made{number_, {data, data + size}, {}, {moments.data(), moments.data() + 2 * dim_}, {}};
+        Gathered made{number_, {data, data + size}, {}, {}, {moments.data(), moments.data() + 2 * dim_}, {}};
         const bool finite = std::all_of(made.moments.begin(), made.moments.end(), [](float one) { return std::isfinite(one); });
         require(finite, "moments: hold what is not finite");
         const py::gil_scoped_release others_may_run;
+        if (cells_.count() > 0) made.starts = put_in_cells(cells_, made.rows);
         if (coded.extra != nullptr) {
             made.extras.reserve(size);
             for (const std::int32_t row : made.rows) made.extras.push_back(coded.extra[row]);
         }
-        made.blocks.resize((size + kBlock - 1) / kBlock * gathered_sketches(made).bytes());
+        made.blocks.resize((size + kBlock - 1) / kBlock * made.together(dim_).sketches.bytes());
         const float *means = made.moments.data();
-        sketch_listed(coded, means, means + dim_, made.rows.data(), size, made.blocks.data());
+        sketch_listed(engine_.scores(), coded, means, means + dim_, made.rows.data(), size, made.blocks.data());
         return made;
     }
 
     py::tuple scan_gathered(const Array<float> &queries, std::size_t k, std::size_t rescore,
                             const Gathered &gathered) const {
-        require(gathered.of == number_, "gathered: rows of another searcher");
-        const Sketches sketches = gathered_sketches(gathered);
-        const float *extras = gathered.extras.empty() ? nullptr : gathered.extras.data();
-        const std::size_t size = gathered.rows.size();
-        return answers(queries, k, size, [&](const float *query, Answer answer) {
-            engine_.scan_gathered(query, gathered.rows.data(), size, sketches, extras, rescore, answer);
+        const Together together = gathered_here(gathered);
+        return answers(queries, k, together.count, [&](const float *query, Answer answer) {
+            engine_.scan_gathered(query, together, rescore, answer);
+        });
+    }
+
+    py::tuple probe_gathered(const Array<float> &queries, std::size_t k, std::size_t budget, std::size_t rescore,
+                             const Gathered &gathered) const {
+        const Together together = gathered_here(gathered);
+        const bool divided = cells_.count() > 0 && gathered.starts.size() == cells_.count() + 1;
+        require(divided, "the rows were not divided into cells when they were gathered");
+        return answers(queries, k, std::min(budget, together.count), [&](const float *query, Answer answer) {
+            engine_.probe_gathered(cells_, query, together, budget, rescore, answer);
         });
     }
 
@@ -383,9 +404,9 @@ class Searcher {
                       vectors);
     }
 
-    Sketches gathered_sketches(const Gathered &gathered) const {
-        const float *moments = gathered.moments.data();
-        return {gathered.blocks.data(), moments, moments + dim_, dim_};
+    Together gathered_here(const Gathered &gathered) const {
+        require(gathered.of == number_, "gathered: rows of another searcher");
+        return gathered.together(dim_);
     }
 
     // Rows of this index, and how many.
@@ -543,7 +564,7 @@ PYBIND11_MODULE(_kernel, module) {
         py::arg("allow").noconvert());
     module.def("widened", &vss::widened, py::arg("width"), py::arg("k"), py::arg("share"));
     module.def("sketch", &vss::write_sketches, py::arg("codes"), py::arg("first"), py::arg("count"),
-               py::arg("moments").noconvert(), py::arg("blocks").noconvert());
+               py::arg("moments").noconvert(), py::arg("blocks").noconvert(), py::arg("kernel") = "");
     module.attr("PAD") = vss::kPad;
     module.attr("BLOCK") = vss::kBlock;
     py::class_<vss::Gathered>(module, "Gathered")
@@ -559,6 +580,8 @@ PYBIND11_MODULE(_kernel, module) {
         .def("gather", &vss::Searcher::gather, py::arg("rows").noconvert(), py::arg("moments").noconvert())
         .def("scan_gathered", &vss::Searcher::scan_gathered, py::arg("queries").noconvert(), py::arg("k"),
              py::arg("rescore"), py::arg("gathered"))
+        .def("probe_gathered", &vss::Searcher::probe_gathered, py::arg("queries").noconvert(), py::arg("k"),
+             py::arg("budget"), py::arg("rescore"), py::arg("gathered"))
         .def("divide", &vss::Searcher::divide, py::arg("centres"), py::arg("extra").none(true),
              py::arg("of").noconvert())
         .def("probe", &vss::Searcher::probe, py::arg("queries").noconvert(), py::arg("k"), py::arg("budget"),

@@ -1,6 +1,7 @@
 #include "scores.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -81,6 +82,21 @@ void square_f32(const float *vectors, std::size_t dim, const float *query, const
     }
 }
 
+float sketched(const std::uint8_t *code, const float *means, const float *spreads, std::size_t dim,
+               std::uint8_t *out) {
+    float square = 0, product = 0;
+    for (std::size_t i = 0; i < dim; ++i) {
+        const float value = static_cast<float>(code[i]) - 128 - means[i], far = std::fabs(value);
+        const bool outer = far >= kChange * spreads[i], positive = value >= 0;
+        const unsigned level = positive ? 2U + static_cast<unsigned>(outer) : static_cast<unsigned>(!outer);
+        std::uint8_t &byte = out[i / 4 * kBlock];
+        byte = static_cast<std::uint8_t>((i % 4 == 0 ? 0U : byte) | level << 2 * (i % 4));
+        square += value * value;
+        product += far * (outer ? kLevels[3] : kLevels[2]) * spreads[i];
+    }
+    return product > 0 ? square / product : 1;
+}
+
 void looked_up(const std::uint8_t *blocks, std::size_t stride, std::size_t groups, const std::uint8_t *tables,
                std::size_t count, std::uint16_t *out) {
     for (std::size_t block = 0; block < count; ++block, out += kBlock) {
@@ -108,8 +124,8 @@ std::uint32_t reaching(const float *scores, float least) {
     return bits;
 }
 
-constexpr Scores kTable{"portable", dot_u8,    dot_f16,   square_f16, dot_f32,
-                        square_f32, looked_up, estimated, reaching};
+constexpr Scores kTable{"portable", dot_u8,   dot_f16,   square_f16, dot_f32,
+                        square_f32, sketched, looked_up, estimated,  reaching};
 
 }  // namespace portable
 
@@ -319,8 +335,55 @@ VSS_AVX2 std::uint32_t reaching(const float *scores, float least) {
     return bits;
 }
 
-constexpr Scores kTable{"avx2",     dot_u8,    dot_f16,   square_f16, dot_f32,
-                        square_f32, looked_up, estimated, reaching};
+// The bits of two bytes in turn, the lowest of `even` first.
+inline std::uint32_t in_turn(std::uint32_t even, std::uint32_t odd) {
+    std::uint64_t both = even | static_cast<std::uint64_t>(odd) << 32U;
+    both = (both | both << 4U) & 0x00000f0f00000f0fU;
+    both = (both | both << 2U) & 0x0000333300003333U;
+    both = (both | both << 1U) & 0x0000555500005555U;
+    return static_cast<std::uint32_t>(both | both >> 31U);
+}
+
+VSS_AVX2 float sketched(const std::uint8_t *code, const float *means, const float *spreads, std::size_t dim,
+                        std::uint8_t *out) {
+    const __m256 zero = _mm256_setzero_ps(), sign = _mm256_set1_ps(-0.0F), middle = _mm256_set1_ps(128);
+    const __m256 change = _mm256_set1_ps(kChange), inner = _mm256_set1_ps(kLevels[2]), most = _mm256_set1_ps(kLevels[3]);
+    __m256 squares = zero, products = zero;
+    float rest[16] = {};
+    for (std::size_t i = 0; i < dim; i += 8) {
+        const std::size_t size = std::min<std::size_t>(8, dim - i);
+        const float *mean = means + i, *spread = spreads + i;
+        std::uint32_t valid = 0xff;
+        __m256 lanes = _mm256_castsi256_ps(_mm256_set1_epi32(-1));
+        if (size < 8) {
+            std::copy(mean, mean + size, rest);
+            std::copy(spread, spread + size, rest + 8);
+            mean = rest;
+            spread = rest + 8;
+            valid = (1U << size) - 1;
+            const __m256i numbers = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            lanes = _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(size)), numbers));
+        }
+        // Rows are padded: eight bytes are there.
+        const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i *>(code + i));
+        const __m256 coded = _mm256_sub_ps(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)), middle);
+        const __m256 value = _mm256_and_ps(_mm256_sub_ps(coded, _mm256_loadu_ps(mean)), lanes);
+        const __m256 far = _mm256_andnot_ps(sign, value), wide = _mm256_loadu_ps(spread);
+        const __m256 outer = _mm256_cmp_ps(far, _mm256_mul_ps(change, wide), _CMP_GE_OQ);
+        const auto out_bits = static_cast<std::uint32_t>(_mm256_movemask_ps(outer));
+        const auto above = static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(value, zero, _CMP_GE_OQ)));
+        const std::uint32_t levels = in_turn(~(above ^ out_bits) & valid, above & valid);
+        out[i / 4 * kBlock] = static_cast<std::uint8_t>(levels);
+        if (size > 4) out[(i / 4 + 1) * kBlock] = static_cast<std::uint8_t>(levels >> 8U);
+        squares = _mm256_fmadd_ps(value, value, squares);
+        products = _mm256_fmadd_ps(_mm256_mul_ps(far, _mm256_blendv_ps(inner, most, outer)), wide, products);
+    }
+    const float square = sum_of(squares, zero), product = sum_of(products, zero);
+    return product > 0 ? square / product : 1;
+}
+
+constexpr Scores kTable{"avx2",     dot_u8,   dot_f16,   square_f16, dot_f32,
+                        square_f32, sketched, looked_up, estimated,  reaching};
 
 bool runs() {
     return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0 &&
@@ -442,8 +505,8 @@ VSS_AVX512 void square_f32(const float *vectors, std::size_t dim, const float *q
 }
 
 // Whoever has those instructions has these.
-constexpr Scores kTable{"avx512vnni", dot_u8, dot_f16, square_f16, dot_f32, square_f32, avx2::looked_up,
-                        avx2::estimated, avx2::reaching};
+constexpr Scores kTable{"avx512vnni", dot_u8,          dot_f16,         square_f16, dot_f32, square_f32,
+                        avx2::sketched, avx2::looked_up, avx2::estimated, avx2::reaching};
 
 bool runs() {
     return avx2::runs() && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
@@ -563,8 +626,8 @@ void looked_up(const std::uint8_t *blocks, std::size_t stride, std::size_t group
     }
 }
 
-constexpr Scores kTable{"neon",  dot_u8,     dot_f16,   square_f16,
-                        dot_f32, square_f32, looked_up, portable::estimated, portable::reaching};
+constexpr Scores kTable{"neon",  dot_u8,     dot_f16,            square_f16, dot_f32,
+                        square_f32, portable::sketched, looked_up, portable::estimated, portable::reaching};
 
 bool runs() { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
 

@@ -32,6 +32,10 @@ inline float half_to_float(std::uint16_t half) {
     return (half & 0x8000) != 0 ? -value : value;
 }
 
+// Four levels of a normal distribution (J. Max, "Quantizing for minimum distortion", 1960): where they change, and they.
+constexpr float kChange = 0.9816F;
+constexpr float kLevels[4] = {-1.510F, -0.4528F, 0.4528F, 1.510F};
+
 // What makes an estimate of a sum.
 struct Line {
     float step = 0, least = 0, rest = 0;
@@ -54,6 +58,10 @@ struct Scores {
                     std::size_t count, float *out);
     void (*square_f32)(const float *vectors, std::size_t dim, const float *query, const std::int32_t *rows,
                        std::size_t count, float *out);
+    // The sketch of one row of codes: for every four of `dim` components a byte, `kBlock` bytes apart. What makes up for the
+    // levels' being shorter than what they stand for is the answer.
+    float (*sketched)(const std::uint8_t *code, const float *means, const float *spreads, std::size_t dim,
+                      std::uint8_t *out);
     // For each of `count` blocks, `stride` bytes apart, `kBlock` sums of what its rows look up: for each of `groups`
     // bytes of a row one entry of a table by the lower half, one of the next table by the upper. Tables have 16 entries,
     // of which no two add up to more than 255.

@@ -8,10 +8,6 @@
 namespace vss {
 namespace {
 
-// Of a normal distribution (J. Max, "Quantizing for minimum distortion", 1960): where levels change, and the levels.
-constexpr float kChange = 0.9816F;
-constexpr float kLevels[4] = {-1.510F, -0.4528F, 0.4528F, 1.510F};
-
 // Two entries are added as bytes.
 constexpr float kMostEntry = 127;
 // And all that a row looks up as two bytes.
@@ -19,59 +15,32 @@ constexpr float kMostSum = 65535;
 
 constexpr std::size_t kPairEntries = 16;
 
-}  // namespace
-
-namespace {
-
 // The sketch of one row of codes to its place in its block.
-void sketch_row(const std::uint8_t *code, const Sketches &shape, std::size_t place, std::uint8_t *block) {
-    constexpr std::size_t kLanes = 8;
-    const std::size_t groups = shape.groups();
-    float squares[kLanes] = {}, products[kLanes] = {};
-    for (std::size_t start = 0; start < 4 * groups; start += kLanes) {
-        std::uint8_t levels[kLanes] = {};
-        const std::size_t size = std::min(kLanes, shape.dim - std::min(start, shape.dim));
-        for (std::size_t lane = 0; lane < size; ++lane) {
-            const std::size_t i = start + lane;
-            const float value = static_cast<float>(code[i]) - 128 - shape.means[i], far = std::fabs(value);
-            const bool outer = far >= kChange * shape.spreads[i], positive = value >= 0;
-            levels[lane] = static_cast<std::uint8_t>(positive ? 2 + static_cast<int>(outer) : static_cast<int>(!outer));
-            squares[lane] += value * value;
-            products[lane] += far * (outer ? kLevels[3] : kLevels[2]) * shape.spreads[i];
-        }
-        for (std::size_t lane = 0; lane < kLanes && start + lane < 4 * groups; lane += 4) {
-            const unsigned bits = levels[lane] | levels[lane + 1] << 2U | levels[lane + 2] << 4U | levels[lane + 3] << 6U;
-            block[(start + lane) / 4 * kBlock + place] = static_cast<std::uint8_t>(bits);
-        }
-    }
-    float square = 0, product = 0;
-    for (std::size_t lane = 0; lane < kLanes; ++lane) {
-        square += squares[lane];
-        product += products[lane];
-    }
-    const float factor = product > 0 ? square / product : 1;
-    std::memcpy(block + groups * kBlock + place * sizeof factor, &factor, sizeof factor);
+void sketch_row(const Scores &scores, const std::uint8_t *code, const Sketches &shape, std::size_t place,
+                std::uint8_t *block) {
+    const float factor = scores.sketched(code, shape.means, shape.spreads, shape.dim, block + place);
+    std::memcpy(block + shape.groups() * kBlock + place * sizeof factor, &factor, sizeof factor);
 }
 
 }  // namespace
 
-void sketch(const Codes &codes, const float *means, const float *spreads, std::size_t first, std::size_t count,
-            std::uint8_t *blocks) {
+void sketch(const Scores &scores, const Codes &codes, const float *means, const float *spreads, std::size_t first,
+            std::size_t count, std::uint8_t *blocks) {
     const Sketches shape{blocks, means, spreads, codes.dim};
     for (std::size_t row = first; row < first + count; ++row) {
         const auto *code = static_cast<const std::uint8_t *>(codes.data) + row * codes.stride;
-        sketch_row(code, shape, row % kBlock, blocks + row / kBlock * shape.bytes());
+        sketch_row(scores, code, shape, row % kBlock, blocks + row / kBlock * shape.bytes());
     }
 }
 
-void sketch_listed(const Codes &codes, const float *means, const float *spreads, const std::int32_t *rows,
-                   std::size_t count, std::uint8_t *blocks) {
+void sketch_listed(const Scores &scores, const Codes &codes, const float *means, const float *spreads,
+                   const std::int32_t *rows, std::size_t count, std::uint8_t *blocks) {
     constexpr std::size_t kAhead = 8;
     const Sketches shape{blocks, means, spreads, codes.dim};
     for (std::size_t i = 0; i < count; ++i) {
         if (i + kAhead < count) codes.prefetch(rows[i + kAhead]);
         const auto *code = static_cast<const std::uint8_t *>(codes.data) + static_cast<std::size_t>(rows[i]) * codes.stride;
-        sketch_row(code, shape, i % kBlock, blocks + i / kBlock * shape.bytes());
+        sketch_row(scores, code, shape, i % kBlock, blocks + i / kBlock * shape.bytes());
     }
 }
 
@@ -111,16 +80,24 @@ void SketchQuery::prepare(const Sketches &sketches, const Codes &codes, const Qu
     line_.least = -sum / codes.scale;
 }
 
-void SketchQuery::estimate(const Scores &scores, const Sketches &sketches, const float *extras, std::size_t first,
-                           std::size_t count, float *out, float *highest) const {
+void SketchQuery::estimate(const Scores &scores, const Sketches &sketches, const float *extras,
+                           const std::uint32_t *listed, std::size_t first, std::size_t count, float *out,
+                           float *highest) const {
     constexpr std::size_t kBlocks = 8;
     constexpr float kNothing = -std::numeric_limits<float>::infinity();
     std::uint16_t sums[kBlocks * kBlock];
     float factors[kBlock], extra[kBlock];
     const std::size_t groups = sketches.groups(), blocks = (count + kBlock - 1) / kBlock;
-    for (std::size_t start = 0; start < blocks; start += kBlocks) {
-        const std::size_t some = std::min(kBlocks, blocks - start);
-        const std::uint8_t *block = sketches.block(first / kBlock + start);
+    for (std::size_t start = 0, some = 0; start < blocks; start += some) {
+        some = std::min(kBlocks, blocks - start);
+        std::size_t number = first / kBlock + start;
+        if (listed != nullptr) {
+            number = listed[start];
+            std::size_t run = 1;
+            while (run < some && listed[start + run] == number + run) ++run;
+            some = run;
+        }
+        const std::uint8_t *block = sketches.block(number);
         scores.looked_up(block, sketches.bytes(), groups, tables_.data(), some, sums);
         for (std::size_t i = 0; i < some; ++i, block += sketches.bytes()) {
             const std::size_t row = (start + i) * kBlock;

@@ -30,22 +30,23 @@ struct Sketches {
 
 // Writes the sketches of rows `first` to `first + count - 1` of u8 codes to their places in `blocks`. A row has bytes of
 // its own, so that others may be read meanwhile.
-void sketch(const Codes &codes, const float *means, const float *spreads, std::size_t first, std::size_t count,
-            std::uint8_t *blocks);
+void sketch(const Scores &scores, const Codes &codes, const float *means, const float *spreads, std::size_t first,
+            std::size_t count, std::uint8_t *blocks);
 // The same of listed rows, each to the place that it has in the list.
-void sketch_listed(const Codes &codes, const float *means, const float *spreads, const std::int32_t *rows,
-                   std::size_t count, std::uint8_t *blocks);
+void sketch_listed(const Scores &scores, const Codes &codes, const float *means, const float *spreads,
+                   const std::int32_t *rows, std::size_t count, std::uint8_t *blocks);
 
 // A query as tables.
 class SketchQuery {
   public:
     // `query` was prepared for the codes.
     void prepare(const Sketches &sketches, const Codes &codes, const Query &query);
-    // Into `out` about what `Query::score` gives for `count` rows from `first` on, a multiple of `kBlock`, and into
-    // `highest` the highest of each `kGlance` of them. Both have room for whole blocks; beyond `count` stands -inf.
+    // Into `out` about what `Query::score` gives for the `count` rows of these blocks (null: from that of row `first` on,
+    // a multiple of `kBlock`), and into `highest` the highest of each `kGlance` of them. Both have room for whole blocks;
+    // beyond `count` stands -inf.
     // extras: of the codes, for each of these rows; null: none
-    void estimate(const Scores &scores, const Sketches &sketches, const float *extras, std::size_t first,
-                  std::size_t count, float *out, float *highest) const;
+    void estimate(const Scores &scores, const Sketches &sketches, const float *extras, const std::uint32_t *blocks,
+                  std::size_t first, std::size_t count, float *out, float *highest) const;
 
   private:
     std::vector<std::uint8_t> tables_;

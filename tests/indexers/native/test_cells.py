@@ -17,7 +17,7 @@ from indexers.native.index import Native
 from vss.distance import exact_search
 from vss.errors import Code, VssError
 from vss.recall import recall_at
-from vss.types import Mask, Metric, Vectors, no_progress
+from vss.types import Hits, Mask, Metric, Vectors, no_progress
 from vss.vectors import as_vectors
 
 BUILDER = NativeBuilder()
@@ -56,12 +56,27 @@ def built(
     return BUILDER.open(files, spec, vectors), vectors, queries, metric
 
 
+Probe = Callable[[Vectors, int, int], Hits]
+"""Queries, k, and how many matching rows are looked at."""
+
+
+def probes(index: Native, allow: Mask) -> list[Probe]:
+    """The rows that match given as a mask, as a list, and gathered."""
+    rows = np.flatnonzero(allow).astype(np.int32)
+    gathered = index.gather(rows)
+    return [
+        lambda queries, k, budget: index.probe(queries, k, budget, allow),
+        lambda queries, k, budget: index.probe(queries, k, budget, rows),
+        gathered.search,
+    ]
+
+
 def test_looking_at_all_rows_is_a_scan(built: tuple[Native, Vectors, Vectors, Metric]) -> None:
     index, vectors, queries, metric = built
     allow = np.random.default_rng(5).random(COUNT) < 0.3
     true = exact_search(queries, vectors, K, metric, allow)
-    for among in (allow, np.flatnonzero(allow).astype(np.int32)):
-        hits = index.probe(queries, K, COUNT, among)
+    for probe in probes(index, allow):
+        hits = probe(queries, K, COUNT)
         assert hits.rows.tolist() == true.rows.tolist()
         assert np.allclose(hits.scores, true.scores, atol=1e-4)
 
@@ -74,8 +89,8 @@ def test_the_rows_that_it_says_reach_the_recall(built: tuple[Native, Vectors, Ve
     assert looked is not None
     assert looked < allow.sum()
     true = exact_search(queries, vectors, K, metric, allow).rows
-    for among in (allow, np.flatnonzero(allow).astype(np.int32)):
-        rows = index.probe(queries, K, looked, among).rows
+    for probe in probes(index, allow):
+        rows = probe(queries, K, looked).rows
         assert allow[rows].all()
         assert recall_at(rows, true) >= 0.93
 
@@ -91,8 +106,8 @@ def test_a_filter_that_contradicts_the_query_is_looked_through_further(
         far[order[COUNT // 2 :]] = True
         true = exact_search(query[None], vectors, K, metric, far).rows
         looked = index.looked_at(0.98, int(far.sum()), K) or COUNT
-        for among in (far, np.flatnonzero(far).astype(np.int32)):
-            rows = index.probe(query[None], K, looked, among).rows
+        for probe in probes(index, far):
+            rows = probe(query[None], K, looked).rows
             assert far[rows].all()
             recall.append(recall_at(rows, true))
         # A walk that comes back short goes on there.
@@ -109,8 +124,8 @@ def test_fewer_matching_rows_than_asked_for_are_all_found(
     index, _, queries, _ = built
     allow = np.zeros(COUNT, np.bool_)
     allow[np.random.default_rng(7).choice(COUNT, matching, replace=False)] = True
-    for among in (allow, np.flatnonzero(allow).astype(np.int32)):
-        for row in index.probe(queries, K, 1, among).rows:
+    for probe in probes(index, allow):
+        for row in probe(queries, K, 1).rows:
             assert sorted(row[row >= 0].tolist()) == np.flatnonzero(allow).tolist()
 
 

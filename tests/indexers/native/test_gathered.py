@@ -55,6 +55,19 @@ def test_rows_of_another_searcher_are_refused() -> None:
     gathered = one.gather(np.arange(70, dtype=np.int32), moments_of(given.codes, 20))
     with pytest.raises(ValueError, match="another searcher"):
         other.scan_gathered(whole(1, 20), 5, 10, gathered)
+    with pytest.raises(ValueError, match="another searcher"):
+        other.probe_gathered(whole(1, 20), 5, 10, 10, gathered)
+
+
+def test_what_was_gathered_before_there_were_cells_is_not_looked_for_in_them() -> None:
+    given = small(whole(70, 20), "dot")
+    searcher, rows = given.searcher(), np.arange(70, dtype=np.int32)
+    gathered = searcher.gather(rows, moments_of(given.codes, 20))
+    for cells in (0, 3):
+        if cells:
+            searcher.divide(given.codes[:cells], None, (rows % cells).astype(np.uint16))
+        with pytest.raises(ValueError, match="not divided"):
+            searcher.probe_gathered(whole(1, 20), 5, 10, 10, gathered)
 
 
 @pytest.mark.parametrize(

@@ -26,17 +26,18 @@ CHANGE, LEVELS = np.float32(0.9816), np.array([-1.510, -0.4528, 0.4528, 1.510], 
 METRICS = (Metric.COSINE, Metric.DOT, Metric.EUCLID)
 
 
-def sketched(codes: NDArray[np.uint8], dim: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def sketched(codes: NDArray[np.uint8], dim: int, kernel: str = "") -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     moments = moments_of(codes, dim)
     blocks = np.zeros((-(-len(codes) // _kernel.BLOCK), sketch_bytes(dim)), np.uint8)
-    _kernel.sketch(codes, 0, len(codes), moments, blocks)
+    _kernel.sketch(codes, 0, len(codes), moments, blocks, kernel)
     return blocks, moments
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("dim", [1, 3, 4, 5, 31, 64, 130])
-def test_a_sketch_is_the_nearest_level_of_each_component_and_a_factor(dim: int) -> None:
+def test_a_sketch_is_the_nearest_level_of_each_component_and_a_factor(dim: int, kernel: str) -> None:
     codes = small(whole(70, dim, seed=dim), "dot").codes
-    blocks, (mean, spread) = sketched(codes, dim)
+    blocks, (mean, spread) = sketched(codes, dim, kernel)
     groups = -(-dim // 4)
     values = codes[:, :dim].astype(np.float32) - 128 - mean
     change = CHANGE * spread
