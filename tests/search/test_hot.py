@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from indexers.native import cells
 from indexers.registry import INDEXERS
 from tests.conformance.data import clustered
 from vss.changes import PatchPayload
@@ -20,6 +22,7 @@ from vss.points import Point
 from vss.schema import IndexSettings, Schema, VectorSchema
 from vss.search import hot
 from vss.search.hot import GATHERING
+from vss.search.plan import Method
 from vss.search.retrieve import Found, search, search_async
 from vss.storage.datadir import DataDir
 from vss.storage.fold import fold
@@ -36,7 +39,12 @@ WHERE = Range("n", gte=0, lt=3_000)
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[LocalEngine]:
-    engine = LocalEngine(DataDir(tmp_path), INDEXERS, writable=True)
+    with closing(made(tmp_path)) as engine:
+        yield engine
+
+
+def made(folder: Path) -> LocalEngine:
+    engine = LocalEngine(DataDir(folder), INDEXERS, writable=True)
     settings = IndexSettings(kind="native")
     engine.create("c", Schema(vectors={"": VectorSchema(dim=DIM, metric=Metric.EUCLID)}, index=settings))
     points = [
@@ -45,8 +53,7 @@ def engine(tmp_path: Path) -> Iterator[LocalEngine]:
     ]
     engine.upsert("c", points).result()
     fold(engine.collection("c"), engine, INDEXERS, threads=2)
-    yield engine
-    engine.close()
+    return engine
 
 
 def ask(view: View, where: Condition, query: int = 0) -> Found:
@@ -95,6 +102,25 @@ def test_a_filter_that_keeps_coming_has_its_rows_gathered(engine: LocalEngine) -
         assert ids(view, found) == np.argsort(distances, kind="stable")[:10].tolist()
     other = Filter(must=(WHERE, Match("even", (0,))))
     assert not ask(view, other).plans[0].plan.gathered
+
+
+def test_of_gathered_rows_those_near_the_query_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "LEAST_ROWS", 1_000)
+    with closing(made(tmp_path)) as engine:
+        view = engine.collection("c").view()
+        ask(view, WHERE)
+        heat(view, WHERE)
+        right = 0
+        for query in range(len(QUERIES)):
+            selection(view, WHERE).took |= {"graph": 1e9, "partition": 1e9, "gathered scan": 1e9}
+            found = ask(view, WHERE, query)
+            plan = found.plans[0].plan
+            assert (plan.method, plan.gathered) == (Method.PARTITION, True)
+            assert plan.effort is not None
+            assert plan.effort < plan.matching
+            distances = np.linalg.norm(VECTORS[:3_000] - QUERIES[query], axis=1)
+            right += len({*ids(view, found)} & {*np.argsort(distances, kind="stable")[:10].tolist()})
+        assert right >= 0.95 * 10 * len(QUERIES)
 
 
 def test_what_is_deleted_is_not_among_them(engine: LocalEngine) -> None:

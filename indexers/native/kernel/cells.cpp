@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 
 #include "engine.hpp"
 
@@ -14,6 +15,8 @@ constexpr double kWider = 4;
 // And at least so many times: each round reads all listed rows' cells.
 constexpr double kLeastWider = 1.3;
 constexpr double kSteps = 16;
+// So many cells at least are put in order at a time.
+constexpr std::size_t kLeastSorted = 64;
 
 // Whether `found` rows, where `expected` would lie if the allowed ones were spread evenly, are as good as `budget` of
 // evenly spread ones. Where a filter contradicts the query, what it lets through begins far away, where many rows are
@@ -39,16 +42,25 @@ void Nearest::start(const Scores &scores, const Cells &cells, const Query &query
     rows.clear();
     query.score(scores, cells.centres, nullptr, count, sums_.data(), scores_.data());
     order_.resize(count);
-    for (std::size_t i = 0; i < count; ++i) order_[i] = {scores_[i], static_cast<std::int32_t>(i)};
-    begin_ = end_ = 0;
+    constexpr float kLast = -std::numeric_limits<float>::infinity();
+    // What is no number has no place in an order.
+    for (std::size_t i = 0; i < count; ++i) {
+        order_[i] = {std::isnan(scores_[i]) ? kLast : scores_[i], static_cast<std::int32_t>(i)};
+    }
+    begin_ = end_ = sorted_ = 0;
 }
 
 void Nearest::take(std::size_t count) {
     begin_ = end_;
     end_ += std::min(std::max<std::size_t>(1, count), order_.size() - end_);
-    const auto at = [this](std::size_t place) { return order_.begin() + static_cast<std::ptrdiff_t>(place); };
-    if (end_ < order_.size()) {
-        std::nth_element(at(begin_), at(end_), order_.end(), std::greater<std::pair<float, std::int32_t>>());
+    // Twice as many are put in order each time: most steps are short, and finding the best of those left reads them all.
+    while (sorted_ < end_) {
+        const std::size_t next = std::min(order_.size(), std::max({end_, 2 * sorted_, kLeastSorted}));
+        const auto at = [this](std::size_t place) { return order_.begin() + static_cast<std::ptrdiff_t>(place); };
+        const std::greater<std::pair<float, std::int32_t>> better;
+        if (next < order_.size()) std::nth_element(at(sorted_), at(next), order_.end(), better);
+        std::sort(at(sorted_), at(next), better);
+        sorted_ = next;
     }
 }
 

@@ -29,20 +29,19 @@ class Nearest {
     // All cells are left.
     void start(const Scores &scores, const Cells &cells, const Query &query);
     bool empty() const { return end_ == order_.size(); }
-    // The nearest of the cells that are left, so many of them or all, in any order: `taken` has them until the next
-    // call.
+    // The nearest of the cells that are left, so many of them or all: `taken` has them until the next call.
     void take(std::size_t count);
     std::size_t taken() const { return end_ - begin_; }
     std::size_t cell(std::size_t place) const { return static_cast<std::size_t>(order_[begin_ + place].second); }
 
-    std::vector<std::uint8_t> marks;  // a byte a cell or a block of sketches, all 0 between two queries
-    std::vector<std::int32_t> rows;   // what was found
-    std::vector<float> extras;        // theirs
+    std::vector<std::uint8_t> marks;    // a byte a cell or a block of sketches, all 0 between two queries
+    std::vector<std::int32_t> rows;     // what was found
+    std::vector<float> extras;          // theirs
     std::vector<std::uint32_t> blocks;  // that hold their sketches
 
   private:
     std::vector<std::pair<float, std::int32_t>> order_;
-    std::size_t begin_ = 0, end_ = 0;
+    std::size_t begin_ = 0, end_ = 0, sorted_ = 0;  // the first `sorted_` are the nearest, in order
     std::vector<std::int32_t> sums_;
     std::vector<float> scores_;
 };
