@@ -163,10 +163,28 @@ Bounds = Range | DatetimeRange | ValuesCount
 Leaf = Match | Except | Text | Range | DatetimeRange | ValuesCount | IsEmpty | IsNull | HasId | HasVector | Nested
 Condition = Leaf | Filter
 
+MOST_NAMED = 4
+"""Conditions whose names are at hand: those of one search, which asks for each several times."""
+
+_named: dict[int, tuple[Condition, str]] = {}
+
 Predicate = Callable[[PointId | None, Any, Container[str]], bool]
 """Whether one point passes: its id (None inside `Nested`), the parsed JSON object, the names of its vectors."""
 
 _WORD = re.compile(r"[^\W_]+")
+
+
+def name_of(condition: Condition) -> str:
+    """What is kept of a condition is kept by this name: equal ones have the same, and `Match(k, (1,))` has another than
+    `Match(k, (True,))`, which are equal to a dict."""
+    known = _named.get(id(condition))
+    if known is not None and known[0] is condition:
+        return known[1]
+    name = repr(condition)
+    if len(_named) >= MOST_NAMED:
+        _named.clear()
+    _named[id(condition)] = condition, name  # held: nothing else can have its id meanwhile
+    return name
 
 
 def is_number(value: object) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from vss.filters import Condition
+from vss.filters import Condition, name_of
 from vss.protocols import probes
 from vss.search.plan import SURPRISING, Method, Plan, plan_part, walk_effort
 from vss.storage.segment import Segment
@@ -78,7 +78,7 @@ def search_tested(
     one = body.vectors[using]
     if not one.curve or one.damage or not probes(one.index) or body.known(using, where, part.alive) is not None:
         return None
-    if body.times_asked(f"{using} {where!r}") >= TIMES:
+    if body.times_asked(f"{using} {name_of(where)}") >= TIMES:
         return None
     test = body.test(where)
     if test is None or test.share < LEAST_SHARE:

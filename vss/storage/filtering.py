@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from vss.filters import Condition, Filter, HasId, HasVector, predicate
+from vss.filters import Condition, Filter, HasId, HasVector, name_of, predicate
 from vss.points import id_key, key_id
 from vss.storage.bounds import Bounds
 from vss.storage.columns import Columns
@@ -46,7 +46,7 @@ class Filtering:
 
     def mask(self, condition: Condition) -> tuple[Mask, int]:
         """`(n,)` which rows pass, never to be written to, and how many payloads were read for it now."""
-        name = repr(condition)  # not the condition itself: to a dict, Match(k, (1,)) and Match(k, (True,)) are one key
+        name = name_of(condition)
         mask = self._masks.get(name)
         if mask is not None:
             return mask, 0
@@ -90,7 +90,7 @@ class Filtering:
     def _told(self, condition: Condition) -> NDArray[np.int32] | Mask | None:
         """As `Columns.passing`. A mask is kept once it was asked for twice: to keep one that comes once costs more, for
         memory that is to be had first, than to make it in what the last one left."""
-        name = repr(condition)
+        name = name_of(condition)
         known = self._masks.get(name)
         if known is not None:
             return known
@@ -159,7 +159,7 @@ class Filtering:
         if isinstance(condition, Filter | HasId | HasVector) or self._columns.answers(condition):
             mask, read = self.mask(condition)
             return Bounds(mask, mask, read)
-        known = self._masks.get(repr(condition))
+        known = self._masks.get(name_of(condition))
         return Bounds(*self._columns.bounds(condition)) if known is None else Bounds(known, known)
 
     def _at_least(self, count: int, conditions: Sequence[Condition]) -> Bounds:

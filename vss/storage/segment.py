@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from vss.errors import Code, VssError
-from vss.filters import Condition
+from vss.filters import Condition, name_of
 from vss.protocols import Indexers
 from vss.storage.artifacts import ArtifactStore
 from vss.storage.columns import Columns
@@ -166,7 +166,7 @@ class Segment:
 
     def select(self, name: str, where: Condition | None, alive: Mask | None) -> tuple[Selection, bool]:
         """The vectors by that name in rows that are `alive` (None: all) and pass; and whether it was known already."""
-        kept = _name_of(name, where)
+        kept = _kept_as(name, where)
         known = self._known(kept, name, where, alive)
         if known is not None:
             return known, True
@@ -182,11 +182,11 @@ class Segment:
 
     def keep(self, name: str, where: Condition | None, alive: Mask | None, selection: Selection) -> None:
         """Remember that `select` gave this, of as many bytes as it has now."""
-        self._selections.put(_name_of(name, where), (alive, selection), selection.nbytes)
+        self._selections.put(_kept_as(name, where), (alive, selection), selection.nbytes)
 
     def known(self, name: str, where: Condition | None, alive: Mask | None) -> Selection | None:
         """What `select` would give, where it is known already."""
-        return self._known(_name_of(name, where), name, where, alive)
+        return self._known(_kept_as(name, where), name, where, alive)
 
     def _known(self, kept_as: str, name: str, where: Condition | None, alive: Mask | None) -> Selection | None:
         one = self.vectors.get(name)
@@ -225,8 +225,8 @@ class Segment:
             one.index.close()
 
 
-def _name_of(vector: str, where: Condition | None) -> str:
-    return f"{vector} {where!r}"
+def _kept_as(vector: str, where: Condition | None) -> str:
+    return f"{vector} {None if where is None else name_of(where)}"
 
 
 def _tombstones(record: SegmentRecord, artifacts: ArtifactStore) -> Rows | None:
