@@ -123,6 +123,20 @@ def test_of_gathered_rows_those_near_the_query_are_looked_at(tmp_path: Path, mon
         assert right >= 0.95 * 10 * len(QUERIES)
 
 
+def test_what_is_gathered_drives_out_nothing_that_was(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    view, other = engine.collection("c").view(), Range("n", gte=1_000, lt=4_000)
+    ask(view, WHERE)
+    heat(view, WHERE)
+    gathered = selection(view, WHERE).gathered
+    assert gathered is not None
+    monkeypatch.setattr(hot, "MOST_GATHERED", 2 * gathered.nbytes - 1)
+    ask(view, other)
+    heat(view, other)
+    assert selection(view, other).wasted is None, "it was tried"
+    assert selection(view, other).gathered is None
+    assert selection(view, WHERE).gathered is gathered
+
+
 def test_what_is_deleted_is_not_among_them(engine: LocalEngine) -> None:
     heat(engine.collection("c").view(), WHERE)
     nearest = ids(engine.collection("c").view(), ask(engine.collection("c").view(), WHERE))

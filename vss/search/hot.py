@@ -32,6 +32,9 @@ FORGOTTEN = 0.01
 MOST_BYTES = SELECTION_BYTES // 2
 """What is gathered for one filter takes no more of what a segment may keep for all of them."""
 
+MOST_GATHERED = SELECTION_BYTES * 3 // 4
+"""What is gathered for all of them. More, and filters that are asked for in turn would drive out each other's."""
+
 _ALONE = threading.Lock()
 """Rows are gathered for one filter at a time."""
 
@@ -63,7 +66,7 @@ def _gather(part: Part, body: Segment, using: str, where: Condition, selection: 
         index = body.vectors[using].index
         assert probes(index)
         gathered = index.gather(selection.rows)
-        if gathered.nbytes <= MOST_BYTES:
+        if gathered.nbytes <= MOST_BYTES and body.gathered_bytes + gathered.nbytes <= MOST_GATHERED:
             selection.gathered = gathered
         if body.known(using, where, part.alive) is selection:
             body.keep(using, where, part.alive, selection)  # it takes more now of what the cache may hold

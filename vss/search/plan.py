@@ -60,6 +60,9 @@ CELL = 0.4
 PROBE_US = 15.0
 """What else looking through cells takes."""
 
+PROBE_IN_ORDER_US = 40.0
+"""The same of gathered rows: so little is left to do that it counts what the caches lack of cells and blocks."""
+
 RIM_ROWS = 32
 """Rows of other cells that are looked at with those of a cell, where rows are gathered: sketches stand in blocks."""
 
@@ -268,7 +271,7 @@ def scan_in_order_us(rows: float, dim: int) -> float:
 def probe_in_order_us(cells: int, row: float, looked: int, matching: int, dim: int) -> float:
     """Microseconds of looking at so many of gathered rows in the nearest cells; `row` of scanning a scattered one."""
     rims = RIM_ROWS * cells * looked / matching
-    return PROBE_US + cells * CELL * row + scan_in_order_us(min(matching, looked + rims), dim)
+    return PROBE_IN_ORDER_US + cells * CELL * row + scan_in_order_us(min(matching, looked + rims), dim)
 
 
 def gather_us(rows: int, dim: int) -> float:

@@ -184,6 +184,11 @@ class Segment:
         """Remember that `select` gave this, of as many bytes as it has now."""
         self._selections.put(_kept_as(name, where), (alive, selection), selection.nbytes)
 
+    @property
+    def gathered_bytes(self) -> int:
+        """Bytes of all that was gathered for filters and is kept."""
+        return sum([one.gathered.nbytes for _, one in self._selections.kept() if one.gathered is not None])
+
     def known(self, name: str, where: Condition | None, alive: Mask | None) -> Selection | None:
         """What `select` would give, where it is known already."""
         return self._known(_kept_as(name, where), name, where, alive)

@@ -141,6 +141,11 @@ class Cache(Generic[Kept]):
         with self._lock:
             return name in self._kept or self._bytes + nbytes <= self._limit
 
+    def kept(self) -> list[Kept]:
+        """All that is kept now."""
+        with self._lock:
+            return [value for value, _ in self._kept.values()]
+
     def put(self, name: str, value: Kept, nbytes: int) -> None:
         """Keep it instead of what was kept by that name."""
         with self._lock:
