@@ -26,6 +26,7 @@ from vss.search.plan import Method
 from vss.search.retrieve import Found, search, search_async
 from vss.storage.datadir import DataDir
 from vss.storage.fold import fold
+from vss.storage.segment import Segment
 from vss.storage.selection import Selection
 from vss.storage.view import View
 from vss.types import Metric, PointId
@@ -64,6 +65,12 @@ def selection(view: View, where: Condition) -> Selection:
     known = view.parts[0].known("", where)
     assert known is not None
     return known
+
+
+def segment_of(view: View) -> Segment:
+    body = view.parts[0].body
+    assert isinstance(body, Segment)
+    return body
 
 
 def heat(view: View, where: Condition) -> None:
@@ -129,7 +136,7 @@ def test_what_is_gathered_drives_out_nothing_that_was(engine: LocalEngine, monke
     heat(view, WHERE)
     gathered = selection(view, WHERE).gathered
     assert gathered is not None
-    monkeypatch.setattr(hot, "MOST_GATHERED", 2 * gathered.nbytes - 1)
+    monkeypatch.setattr(hot, "MOST_OF_ALL", (2 * gathered.nbytes - 1) / segment_of(view).selection_bytes)
     ask(view, other)
     heat(view, other)
     assert selection(view, other).wasted is None, "it was tried"

@@ -16,7 +16,7 @@ import threading
 from vss.filters import Condition
 from vss.protocols import probes
 from vss.search.plan import Plan, gather_us
-from vss.storage.segment import SELECTION_BYTES, Segment
+from vss.storage.segment import Segment
 from vss.storage.selection import Selection
 from vss.storage.view import Part
 
@@ -29,11 +29,9 @@ NEWEST = 0.25
 FORGOTTEN = 0.01
 """Part of that which is forgotten with each query."""
 
-MOST_BYTES = SELECTION_BYTES // 2
-"""What is gathered for one filter takes no more of what a segment may keep for all of them."""
-
-MOST_GATHERED = SELECTION_BYTES * 3 // 4
-"""What is gathered for all of them. More, and filters that are asked for in turn would drive out each other's."""
+MOST_OF_ONE, MOST_OF_ALL = 1 / 2, 7 / 8
+"""Parts of what a segment may keep of filters that what is gathered may take, for one and for all. More for all, and
+filters that are asked for in turn would drive out each other's."""
 
 _ALONE = threading.Lock()
 """Rows are gathered for one filter at a time."""
@@ -66,7 +64,8 @@ def _gather(part: Part, body: Segment, using: str, where: Condition, selection: 
         index = body.vectors[using].index
         assert probes(index)
         gathered = index.gather(selection.rows)
-        if gathered.nbytes <= MOST_BYTES and body.gathered_bytes + gathered.nbytes <= MOST_GATHERED:
+        one, most = gathered.nbytes, body.selection_bytes
+        if one <= MOST_OF_ONE * most and body.gathered_bytes + one <= MOST_OF_ALL * most:
             selection.gathered = gathered
         if body.known(using, where, part.alive) is selection:
             body.keep(using, where, part.alive, selection)  # it takes more now of what the cache may hold

@@ -25,8 +25,9 @@ from vss.storage.selection import Cache, Selection, selected
 from vss.storage.spans import Arrays, Column
 from vss.types import Mask, Rows, Vectors
 
-SELECTION_BYTES = 64 << 20
-"""Selections kept for each segment; the least recently used go first."""
+SELECTION_BYTES, SELECTION_BYTES_A_ROW = 64 << 20, 128
+"""What a segment keeps of filters takes no more than the greater of the two (the codes of 128 components); the least
+recently used go first."""
 
 
 class Segment:
@@ -89,7 +90,7 @@ class Segment:
         self.times_asked = self._filtering.times_asked
         self.walks: dict[Any, Any] = {}
         """How filters that are new to it are answered, by what was asked for (`vss.search.tested`)."""
-        self._selections: Cache[tuple[Mask | None, Selection]] = Cache(SELECTION_BYTES)
+        self._selections: Cache[tuple[Mask | None, Selection]] = Cache(self.selection_bytes)
 
     def read_as(self, record: SegmentRecord, artifacts: ArtifactStore) -> Segment | None:
         """This segment with other tombstones, over the same open files; None when it differs in more than that."""
@@ -99,7 +100,7 @@ class Segment:
             return None
         again = copy(self)
         again.record, again._tombstones = record, _tombstones(record, artifacts)
-        again._selections = Cache(SELECTION_BYTES)
+        again._selections = Cache(self.selection_bytes)
         again.__dict__.pop("alive", None)
         return again
 
@@ -183,6 +184,11 @@ class Segment:
     def keep(self, name: str, where: Condition | None, alive: Mask | None, selection: Selection) -> None:
         """Remember that `select` gave this, of as many bytes as it has now."""
         self._selections.put(_kept_as(name, where), (alive, selection), selection.nbytes)
+
+    @property
+    def selection_bytes(self) -> int:
+        """Bytes that what it keeps of filters may take."""
+        return max(SELECTION_BYTES, SELECTION_BYTES_A_ROW * len(self))
 
     @property
     def gathered_bytes(self) -> int:
