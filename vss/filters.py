@@ -163,8 +163,8 @@ Bounds = Range | DatetimeRange | ValuesCount
 Leaf = Match | Except | Text | Range | DatetimeRange | ValuesCount | IsEmpty | IsNull | HasId | HasVector | Nested
 Condition = Leaf | Filter
 
-MOST_NAMED = 4
-"""Conditions whose names are at hand: those of one search, which asks for each several times."""
+MOST_NAMED, LONGEST_NAMED = 16, 4096
+"""Conditions whose names are at hand, those of one search, which asks for each several times; and their characters."""
 
 _named: dict[int, tuple[Condition, str]] = {}
 
@@ -181,9 +181,10 @@ def name_of(condition: Condition) -> str:
     if known is not None and known[0] is condition:
         return known[1]
     name = repr(condition)
-    if len(_named) >= MOST_NAMED:
-        _named.clear()
-    _named[id(condition)] = condition, name  # held: nothing else can have its id meanwhile
+    if len(name) <= LONGEST_NAMED:
+        if len(_named) >= MOST_NAMED:
+            _named.clear()
+        _named[id(condition)] = condition, name  # held: nothing else can have its id meanwhile
     return name
 
 

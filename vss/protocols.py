@@ -134,7 +134,7 @@ class Prober(Protocol):
         """Whether so many rows can be gathered, to be looked at for less."""
 
     def gather(self, rows: NDArray[np.int32]) -> Gathered:
-        """What makes looking at all of these `(r,)` rows cheap from now on, where `gathers` says so."""
+        """What makes looking at these `(r,)` rows cheap from now on, at all or at some, where `gathers` says so."""
 
 
 class Gathered(Protocol):

@@ -33,6 +33,9 @@ MOST_OF_ONE, MOST_OF_ALL = 1 / 2, 7 / 8
 """Parts of what a segment may keep of filters that what is gathered may take, for one and for all. More for all, and
 filters that are asked for in turn would drive out each other's."""
 
+BYTES_BESIDE = 12
+"""Of a gathered row, beside its two bits a component: its number, its factor, and what is added to its score."""
+
 _ALONE = threading.Lock()
 """Rows are gathered for one filter at a time."""
 
@@ -42,8 +45,9 @@ def heat(part: Part, using: str, where: Condition, selection: Selection, plan: P
 
     Gathering is done by a thread of its own.
     """
-    body, price = part.body, gather_us(plan.matching, part.body.vectors[using].vectors.shape[1])
+    body, dim = part.body, int(part.body.vectors[using].vectors.shape[1])
     assert isinstance(body, Segment)
+    price = gather_us(plan.matching, dim)
     for way in tuple(selection.took):
         selection.took[way] *= 1 - FORGOTTEN
     selection.took[plan.way] = (1 - NEWEST) * selection.took.get(plan.way, 0.0) + NEWEST * took
@@ -51,22 +55,29 @@ def heat(part: Part, using: str, where: Condition, selection: Selection, plan: P
     if selection.wasted is None or took <= plan.in_order:
         return
     selection.wasted += took - plan.in_order
+    if selection.wasted < price:
+        return
+    if not _has_room(body, plan.matching * (-(-dim // 4) + BYTES_BESIDE)):
+        selection.wasted = 0.0  # there may be some when it has come as often again
+        return
     # A selection that nobody keeps, as where payloads were patched, would be gathered for nobody.
-    if selection.wasted < price or body.known(using, where, part.alive) is not selection or not _ALONE.acquire(False):
+    if body.known(using, where, part.alive) is not selection or not _ALONE.acquire(False):
         return
     selection.wasted = None
     # No daemon: the kernel must not come back from its work to an interpreter that ends.
     threading.Thread(target=_gather, args=(part, body, using, where, selection), name=GATHERING).start()
 
 
+def _has_room(body: Segment, nbytes: int) -> bool:
+    most = body.selection_bytes
+    return nbytes <= MOST_OF_ONE * most and body.gathered_bytes + nbytes <= MOST_OF_ALL * most
+
+
 def _gather(part: Part, body: Segment, using: str, where: Condition, selection: Selection) -> None:
     try:
         index = body.vectors[using].index
         assert probes(index)
-        gathered = index.gather(selection.rows)
-        one, most = gathered.nbytes, body.selection_bytes
-        if one <= MOST_OF_ONE * most and body.gathered_bytes + one <= MOST_OF_ALL * most:
-            selection.gathered = gathered
+        selection.gathered = index.gather(selection.rows)
         if body.known(using, where, part.alive) is selection:
             body.keep(using, where, part.alive, selection)  # it takes more now of what the cache may hold
     finally:

@@ -304,12 +304,13 @@ def predicted_ms(part: Part, using: str, known: Selection | None, *, exact: bool
     if exact or not scans(one.index):
         scanned = 1000 * matching * dim / FLOATS_PER_MS
     elif known is not None and known.gathered is not None:
-        scanned = scan_in_order_us(matching, dim)
+        scanned = max(scan_in_order_us(matching, dim), known.took.get(way_of(Method.SCAN, True), 0.0))
         if isinstance(one, SegmentVectors) and probes(one.index):
             looked = looked_at(one.index, 1 - HELD_IN * (1 - DEFAULT_RECALL), matching, BEST)
             row = scan_us_a_row(one.record, dim)
             if looked is not None:
-                scanned = min(scanned, probe_in_order_us(one.index.cells, row, looked, matching, dim))
+                probed = probe_in_order_us(one.index.cells, row, looked, matching, dim)
+                scanned = min(scanned, max(probed, known.took.get(way_of(Method.PARTITION, True), 0.0)))
     elif isinstance(one, SegmentVectors) and (one.curve or matching < LISTED_BELOW * rows):
         scanned = matching * scan_us_a_row(one.record, dim)
     else:

@@ -51,7 +51,7 @@ class Collection:
         self._live = LivePart(schema, (), indexers)
         self._view: View | None = None
         self._seq = 0
-        self._heeded = self.artifacts.damage.findings()
+        self._heeded = self.artifacts.damage.stamp()
         self._heed_at = 0.0
 
     def view(self) -> View:
@@ -81,9 +81,10 @@ class Collection:
         if now < self._heed_at:
             return
         self._heed_at = now + HEED_SECONDS
-        findings = self.artifacts.damage.findings()
-        if findings != self._heeded:
-            self._heeded = findings
+        # Not by what it says: what was found and mended since the last look is another file than is open here.
+        stamp = self.artifacts.damage.stamp()
+        if stamp != self._heeded:
+            self._heeded = stamp
             self._segments = {}
             self._forget()
 

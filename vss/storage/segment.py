@@ -25,9 +25,9 @@ from vss.storage.selection import Cache, Selection, selected
 from vss.storage.spans import Arrays, Column
 from vss.types import Mask, Rows, Vectors
 
-SELECTION_BYTES, SELECTION_BYTES_A_ROW = 64 << 20, 128
-"""What a segment keeps of filters takes no more than the greater of the two (the codes of 128 components); the least
-recently used go first."""
+SELECTION_BYTES, SELECTION_BYTES_A_ROW, MOST_SELECTION_BYTES = 64 << 20, 128, 256 << 20
+"""What a segment keeps of filters takes no more than the greater of the first two (the codes of 128 components), and
+never more than the last; the least recently used go first."""
 
 
 class Segment:
@@ -188,7 +188,7 @@ class Segment:
     @property
     def selection_bytes(self) -> int:
         """Bytes that what it keeps of filters may take."""
-        return max(SELECTION_BYTES, SELECTION_BYTES_A_ROW * len(self))
+        return min(max(SELECTION_BYTES, SELECTION_BYTES_A_ROW * len(self)), MOST_SELECTION_BYTES)
 
     @property
     def gathered_bytes(self) -> int:

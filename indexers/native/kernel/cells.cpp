@@ -109,11 +109,11 @@ void Engine::probe_gathered(const Cells &cells, const float *query, const Togeth
     Nearest &nearest = nearest_of_this_thread();
     scratch_of_this_thread().query.prepare(codes_, query);
     const std::size_t all = (together.count + kBlock - 1) / kBlock;
-    nearest.marks.resize(std::max(nearest.marks.size(), all), 0);
+    nearest.near.assign(all, 0);
     each_near(cells, nearest, together.count, budget, answer.k, [&](std::size_t cell) {
         const auto first = static_cast<std::size_t>(together.starts[cell]);
         const auto end = static_cast<std::size_t>(together.starts[cell + 1]);
-        if (first < end) std::fill(&nearest.marks[first / kBlock], &nearest.marks[(end - 1) / kBlock] + 1, 1);
+        if (first < end) std::fill(&nearest.near[first / kBlock], &nearest.near[(end - 1) / kBlock] + 1, 1);
         return end - first;
     });
     // Whole blocks, rows of other cells at their rims with them. Rising, so that one with room left comes last.
@@ -121,8 +121,7 @@ void Engine::probe_gathered(const Cells &cells, const float *query, const Togeth
     nearest.rows.clear();
     nearest.extras.clear();
     for (std::size_t block = 0; block < all; ++block) {
-        if (nearest.marks[block] == 0) continue;
-        nearest.marks[block] = 0;
+        if (nearest.near[block] == 0) continue;
         nearest.blocks.push_back(static_cast<std::uint32_t>(block));
         const std::size_t first = block * kBlock, end = std::min(together.count, first + kBlock);
         nearest.rows.insert(nearest.rows.end(), together.rows + first, together.rows + end);

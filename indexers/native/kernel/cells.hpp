@@ -34,7 +34,8 @@ class Nearest {
     std::size_t taken() const { return end_ - begin_; }
     std::size_t cell(std::size_t place) const { return static_cast<std::size_t>(order_[begin_ + place].second); }
 
-    std::vector<std::uint8_t> marks;    // a byte a cell or a block of sketches, all 0 between two queries
+    std::vector<std::uint8_t> marks;    // a byte a cell, all 0 between two queries
+    std::vector<std::uint8_t> near;     // a byte a block of sketches, whether it is looked at
     std::vector<std::int32_t> rows;     // what was found
     std::vector<float> extras;          // theirs
     std::vector<std::uint32_t> blocks;  // that hold their sketches

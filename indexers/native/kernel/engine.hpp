@@ -61,7 +61,7 @@ struct Together {
     const std::int32_t *starts;
 };
 
-// Of fewer rows codes are read before sketches would have said of which.
+// Fewer rows are scored by their codes before sketches would have said which.
 constexpr std::size_t kSketched = 512;
 
 // The width of a walk that meets about as many allowed rows, which are this share of all, as one of `width` meets rows.

@@ -257,13 +257,16 @@ class Searcher {
         require_aligned(of, "of");
         const std::uint16_t *data = of.data();
         for (std::size_t row = 0; row < count_; ++row) require(data[row] < coded.count, "of: a cell that there is not");
-        members_.resize(count_);
-        std::iota(members_.begin(), members_.end(), 0);
-        cells_ = Cells{coded, data, nullptr, nullptr};
-        starts_ = put_in_cells(cells_, members_);
+        std::vector<std::int32_t> members(count_);
+        std::iota(members.begin(), members.end(), 0);
+        Cells cells{coded, data, nullptr, nullptr};
+        std::vector<std::int32_t> starts = put_in_cells(cells, members);
         held_cells_ = py::make_tuple(centres, extra, of);
-        cells_.members = members_.data();
-        cells_.starts = starts_.data();
+        starts_ = std::move(starts);
+        members_ = std::move(members);
+        cells.members = members_.data();
+        cells.starts = starts_.data();
+        cells_ = cells;
     }
 
     void sketch(const Array<std::uint8_t> &blocks, const Array<float> &moments) {
@@ -309,7 +312,7 @@ class Searcher {
         const Together together = gathered_here(gathered);
         const bool divided = cells_.count() > 0 && gathered.starts.size() == cells_.count() + 1;
         require(divided, "the rows were not divided into cells when they were gathered");
-        return answers(queries, k, std::min(budget, together.count), [&](const float *query, Answer answer) {
+        return answers(queries, k, together.count, [&](const float *query, Answer answer) {
             engine_.probe_gathered(cells_, query, together, budget, rescore, answer);
         });
     }

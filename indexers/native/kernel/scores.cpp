@@ -24,6 +24,18 @@ inline std::size_t row_at(const std::int32_t *rows, std::size_t i) {
     return rows == nullptr ? i : static_cast<std::size_t>(rows[i]);
 }
 
+// Sketches are stored: every processor adds in the same order, in so many sums at a time.
+constexpr std::size_t kLanes = 8;
+
+float factor_of(const float *squares, const float *products) {
+    float square = 0, product = 0;
+    for (std::size_t lane = 0; lane < kLanes; ++lane) {
+        square += squares[lane];
+        product += products[lane];
+    }
+    return product > 0 ? square / product : 1;
+}
+
 namespace portable {
 
 void dot_u8(const std::uint8_t *codes, std::size_t stride, const std::int8_t *query, const std::int32_t *rows,
@@ -84,17 +96,17 @@ void square_f32(const float *vectors, std::size_t dim, const float *query, const
 
 float sketched(const std::uint8_t *code, const float *means, const float *spreads, std::size_t dim,
                std::uint8_t *out) {
-    float square = 0, product = 0;
+    float squares[kLanes] = {}, products[kLanes] = {};
     for (std::size_t i = 0; i < dim; ++i) {
         const float value = static_cast<float>(code[i]) - 128 - means[i], far = std::fabs(value);
         const bool outer = far >= kChange * spreads[i], positive = value >= 0;
         const unsigned level = positive ? 2U + static_cast<unsigned>(outer) : static_cast<unsigned>(!outer);
         std::uint8_t &byte = out[i / 4 * kBlock];
         byte = static_cast<std::uint8_t>((i % 4 == 0 ? 0U : byte) | level << 2 * (i % 4));
-        square += value * value;
-        product += far * (outer ? kLevels[3] : kLevels[2]) * spreads[i];
+        squares[i % kLanes] += value * value;
+        products[i % kLanes] += far * (outer ? kLevels[3] : kLevels[2]) * spreads[i];
     }
-    return product > 0 ? square / product : 1;
+    return factor_of(squares, products);
 }
 
 void looked_up(const std::uint8_t *blocks, std::size_t stride, std::size_t groups, const std::uint8_t *tables,
@@ -375,11 +387,14 @@ VSS_AVX2 float sketched(const std::uint8_t *code, const float *means, const floa
         const std::uint32_t levels = in_turn(~(above ^ out_bits) & valid, above & valid);
         out[i / 4 * kBlock] = static_cast<std::uint8_t>(levels);
         if (size > 4) out[(i / 4 + 1) * kBlock] = static_cast<std::uint8_t>(levels >> 8U);
-        squares = _mm256_fmadd_ps(value, value, squares);
-        products = _mm256_fmadd_ps(_mm256_mul_ps(far, _mm256_blendv_ps(inner, most, outer)), wide, products);
+        const __m256 level = _mm256_mul_ps(far, _mm256_blendv_ps(inner, most, outer));
+        squares = _mm256_add_ps(squares, _mm256_mul_ps(value, value));
+        products = _mm256_add_ps(products, _mm256_mul_ps(level, wide));
     }
-    const float square = sum_of(squares, zero), product = sum_of(products, zero);
-    return product > 0 ? square / product : 1;
+    float square[kLanes], product[kLanes];
+    _mm256_storeu_ps(square, squares);
+    _mm256_storeu_ps(product, products);
+    return factor_of(square, product);
 }
 
 constexpr Scores kTable{"avx2",     dot_u8,   dot_f16,   square_f16, dot_f32,

@@ -70,6 +70,22 @@ def test_what_was_gathered_before_there_were_cells_is_not_looked_for_in_them() -
             searcher.probe_gathered(whole(1, 20), 5, 10, 10, gathered)
 
 
+def test_looking_at_gathered_rows_leaves_nothing_to_the_next_query() -> None:
+    """All ways through cells use what their thread keeps: marks that stay would let a row be found twice."""
+    count, cells = 6_400, 200
+    vectors = whole(count, 8, seed=1)
+    given = small(vectors, "dot", graph=np.zeros((count, 1), np.int32))
+    searcher, rows = given.searcher(), np.arange(count, dtype=np.int32)
+    searcher.divide(given.codes[:cells].copy(), None, (rows % cells).astype(np.uint16))
+    gathered, few = searcher.gather(rows, moments_of(given.codes, 8)), rows[::16].copy()
+    before = searcher.probe_listed(vectors[:1], 400, 1, 400, few)[0][0]
+    alone = searcher.probe_gathered(vectors[2:3], 10, 1, 40, gathered)
+    searcher.probe_gathered(vectors[1:2], 10, count // 2, 40, gathered)
+    assert len(set(before.tolist())) == 400
+    np.testing.assert_array_equal(searcher.probe_listed(vectors[:1], 400, 1, 400, few)[0][0], before)
+    np.testing.assert_equal(searcher.probe_gathered(vectors[2:3], 10, 1, 40, gathered), alone)
+
+
 @pytest.mark.parametrize(
     ("rows", "moments", "said"),
     [

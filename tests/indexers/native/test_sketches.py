@@ -55,6 +55,14 @@ def test_a_sketch_is_the_nearest_level_of_each_component_and_a_factor(dim: int, 
         assert factor == pytest.approx(factors[row], rel=1e-4)
 
 
+@pytest.mark.parametrize("dim", [20, 64, 130])
+def test_every_processor_makes_the_same_sketches(dim: int) -> None:
+    codes = small(whole(700, dim, seed=dim), "dot").codes
+    first, *others = [sketched(codes, dim, kernel)[0] for kernel in KERNELS]
+    for other in others:
+        np.testing.assert_array_equal(other, first)
+
+
 def test_rows_that_are_written_later_leave_the_others_as_they_are() -> None:
     codes = small(whole(100, 24), "dot").codes
     whole_, moments = sketched(codes, 24)
