@@ -136,6 +136,13 @@ def search_hostile(data: st.DataObject) -> None:
         blocks = draw.rng.integers(0, 256, (max(0, rows), sketch_bytes(dim))).astype(np.uint8)
         with suppress(ValueError, TypeError):
             searcher.sketch(draw.spoilt(blocks), draw.spoilt(draw.floats(2, dim)))
+    if count and draw.number(0, 1, "divided"):
+        cells = draw.number(1, 8, "cells")
+        centres = parts["codes"][draw.rng.integers(0, count, cells)]
+        of = draw.rng.integers(0, cells + draw.rarely("hostile cells"), count).astype(np.uint16)
+        with suppress(ValueError, TypeError):
+            more = None if parts["extra"] is None else draw.spoilt(draw.floats(cells))
+            searcher.divide(draw.spoilt(centres), more, draw.spoilt(of))
     graph, entries, vectors = parts["graph"], parts["entries"], parts["vectors"]
     assert ((graph >= -1) & (graph < count)).all(), "ids out of range were taken"
     assert ((entries >= 0) & (entries < count)).all(), "entries out of range were taken"
@@ -145,7 +152,7 @@ def search_hostile(data: st.DataObject) -> None:
     if draw.rarely("hostile rows"):
         listed = draw.ids(count, 0, 5)
     first, size = draw.number(0, count, "first"), draw.number(0, count, "size")
-    moments = draw.spoilt(draw.floats(2, dim))
+    moments, budget = draw.spoilt(draw.floats(2, dim)), draw.number(0, 60, "budget")
     for among, ask in (
         (everyone, lambda: searcher.search(queries, k, width)),
         (np.flatnonzero(mask.ravel()), lambda: searcher.search_allowed(queries, k, width, width, mask)),
@@ -153,6 +160,9 @@ def search_hostile(data: st.DataObject) -> None:
         (listed, lambda: searcher.scan(queries, k, width, listed)),
         (everyone[first : first + size], lambda: searcher.scan_range(queries, k, width, first, size)),
         (listed, lambda: searcher.scan_gathered(queries, k, width, searcher.gather(listed, moments))),
+        (np.flatnonzero(mask.ravel()), lambda: searcher.probe(queries, k, budget, width, mask)),
+        (listed, lambda: searcher.probe_listed(queries, k, budget, width, listed)),
+        (listed, lambda: searcher.probe_gathered(queries, k, budget, width, searcher.gather(listed, moments))),
     ):
         try:
             answer = ask()
