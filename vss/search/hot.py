@@ -55,13 +55,12 @@ def heat(part: Part, using: str, where: Condition, selection: Selection, plan: P
     if selection.wasted is None or took <= plan.in_order:
         return
     selection.wasted += took - plan.in_order
-    if selection.wasted < price:
+    # A selection that nobody keeps, as where payloads were patched, would be gathered for nobody.
+    if selection.wasted < price or body.known(using, where, part.alive) is not selection or not _ALONE.acquire(False):
         return
     if not _has_room(body, plan.matching * (-(-dim // 4) + BYTES_BESIDE)):
+        _ALONE.release()
         selection.wasted = 0.0  # there may be some when it has come as often again
-        return
-    # A selection that nobody keeps, as where payloads were patched, would be gathered for nobody.
-    if body.known(using, where, part.alive) is not selection or not _ALONE.acquire(False):
         return
     selection.wasted = None
     # No daemon: the kernel must not come back from its work to an interpreter that ends.

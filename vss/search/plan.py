@@ -195,11 +195,10 @@ def plan_part(
         listing = 0 if selection.lists else rows * LISTING_NS / 1000
         walked = walk_us(curve, index.widened(spent, k, share))
         costs = [(Method.SCAN, listing + matching * row), (Method.GRAPH, walked)]
-        ordered = {Method.SCAN: scan_in_order_us(matching, vectors.index.dim)}
         if looked is not None:
             probed = probe_us(index.cells, row, looked, selection, share)
             costs.append((Method.PARTITION, probed + (listing if share < LISTED_SHARE else 0)))
-            ordered[Method.PARTITION] = probe_in_order_us(index.cells, row, looked, matching, vectors.index.dim)
+        ordered = in_order_us(index.cells, row, looked, matching, vectors.index.dim)
         ready = selection.gathered is not None
         if ready:
             costs = [(one, ordered.get(one, cost)) for one, cost in costs]
@@ -268,10 +267,15 @@ def scan_in_order_us(rows: float, dim: int) -> float:
     return IN_ORDER_US + rows * (IN_ORDER_NS + IN_ORDER_NS_PER_COMPONENT * dim) / 1000
 
 
-def probe_in_order_us(cells: int, row: float, looked: int, matching: int, dim: int) -> float:
-    """Microseconds of looking at so many of gathered rows in the nearest cells; `row` of scanning a scattered one."""
-    rims = RIM_ROWS * cells * looked / matching
-    return PROBE_IN_ORDER_US + cells * CELL * row + scan_in_order_us(min(matching, looked + rims), dim)
+def in_order_us(cells: int, row: float, looked: int | None, matching: int, dim: int) -> dict[Method, float]:
+    """Microseconds of each way of looking at gathered rows: at all, and at so many in the nearest cells; `row` of
+    scanning a scattered one."""
+    costs = {Method.SCAN: scan_in_order_us(matching, dim)}
+    if looked is not None:
+        rims = RIM_ROWS * cells * looked / matching
+        read = scan_in_order_us(min(matching, looked + rims), dim)
+        costs[Method.PARTITION] = PROBE_IN_ORDER_US + cells * CELL * row + read
+    return costs
 
 
 def gather_us(rows: int, dim: int) -> float:
@@ -303,14 +307,10 @@ def predicted_ms(part: Part, using: str, known: Selection | None, *, exact: bool
     matching = rows if known is None else known.count
     if exact or not scans(one.index):
         scanned = 1000 * matching * dim / FLOATS_PER_MS
-    elif known is not None and known.gathered is not None:
-        scanned = max(scan_in_order_us(matching, dim), known.took.get(way_of(Method.SCAN, True), 0.0))
-        if isinstance(one, SegmentVectors) and probes(one.index):
-            looked = looked_at(one.index, 1 - HELD_IN * (1 - DEFAULT_RECALL), matching, BEST)
-            row = scan_us_a_row(one.record, dim)
-            if looked is not None:
-                probed = probe_in_order_us(one.index.cells, row, looked, matching, dim)
-                scanned = min(scanned, max(probed, known.took.get(way_of(Method.PARTITION, True), 0.0)))
+    elif known is not None and known.gathered is not None and isinstance(one, SegmentVectors) and probes(one.index):
+        looked = looked_at(one.index, 1 - HELD_IN * (1 - DEFAULT_RECALL), matching, BEST)
+        costs = in_order_us(one.index.cells, scan_us_a_row(one.record, dim), looked, matching, dim)
+        scanned = min([max(cost, known.took.get(way_of(way, True), 0.0)) for way, cost in costs.items()])
     elif isinstance(one, SegmentVectors) and (one.curve or matching < LISTED_BELOW * rows):
         scanned = matching * scan_us_a_row(one.record, dim)
     else:
